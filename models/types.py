@@ -1,0 +1,142 @@
+"""The shapes that the machine learning passes around: arrays with ids, and what is said of them.
+
+Axes: N examples, D feature size, K classes of the label config, T tail classes. High score = rare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ClassSpace:
+    """The classes of a label config, in its order, and which of them are the tail.
+
+    Attributes:
+        names: the K class names.
+        tail: indices into ``names`` of the tail classes, ascending; may be empty.
+        class_priors: (K,) share of each class among labels that were not chosen by our queue,
+            smoothed, summing to 1; None where there are no such labels.
+    """
+
+    names: tuple[str, ...]
+    tail: tuple[int, ...] = ()
+    class_priors: tuple[float, ...] | None = None
+
+    @property
+    def size(self) -> int:
+        """K."""
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples as the frozen model sees them.
+
+    Attributes:
+        ids: (N,) int64, unique; the task ids.
+        features: (N, D) float16 or float32 penultimate features.
+        logits: (N, K) float32 original logits over the label config's classes, or None where the
+            frozen model has no head over them.
+    """
+
+    ids: IntArray
+    features: FloatArray
+    logits: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: IntArray) -> Examples:
+        """The examples at ``rows``, in that order."""
+        return Examples(
+            self.ids[rows], self.features[rows], None if self.logits is None else self.logits[rows]
+        )
+
+
+@dataclass(frozen=True)
+class LabeledExamples:
+    """Examples and their class indices.
+
+    Attributes:
+        examples: N examples.
+        targets: (N,) int64 in [0, K).
+    """
+
+    examples: Examples
+    targets: IntArray
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a fitted miner says of N examples, row by row.
+
+    Attributes:
+        ids: (N,) int64.
+        rarity: (N,) float in [0, 1]: likelihood that the example is of a tail class.
+        tail_probabilities: (N, T) one column for each of ``ClassSpace.tail``.
+        predicted: (N,) int64 class index from the original head (or the plain head fitted in its
+            place).
+        confidence: (N,) float in [0, 1]: that class's probability.
+        reconstruction_error: (N,) float >= 0: the autoencoder's, see METHODS section 4.
+    """
+
+    ids: IntArray
+    rarity: FloatArray
+    tail_probabilities: FloatArray
+    predicted: IntArray
+    confidence: FloatArray
+    reconstruction_error: FloatArray
+
+
+@dataclass(frozen=True)
+class RankedQueue:
+    """The head of the labeling queue.
+
+    Attributes:
+        ids: (B,) int64 in the order in which they should be labeled.
+        reasons: B short texts: why each stands there, such as ``tail 7``, ``diversity``,
+            ``control``.
+    """
+
+    ids: IntArray
+    reasons: tuple[str, ...] = field(default=())
+
+
+class Scorer(Protocol):
+    """One way to order a pool. Sequential and transductive methods fit this contract too."""
+
+    def fit(
+        self, labeled: LabeledExamples, pool: Examples, *, classes: ClassSpace, seed: int
+    ) -> Self:
+        """Learn from the labels (and, if it likes, from the unlabeled pool)."""
+
+    def rank(self, pool: Examples, *, budget: int, seed: int) -> RankedQueue:
+        """The first ``min(budget, N)`` of the pool, each id once, rarest first."""
+
+
+class Progress(Protocol):
+    """Told how far a long piece of work is."""
+
+    def __call__(self, done: int, total: int, message: str = "") -> None:
+        """``done`` of ``total`` steps are finished."""
+
+
+def no_progress(done: int, total: int, message: str = "") -> None:
+    """Nobody is watching."""
+
+
+def unique_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names as a tuple, each once, in order of first appearance."""
+    return tuple(dict.fromkeys(names))
