@@ -1,0 +1,370 @@
+"""The folder of one project: everything that is kept about it, and the locks and hints around it.
+
+    DATA_DIR/projects/<id>-<digest>/
+        project.json      which project of which Label Studio this is
+        connection.json   what `connect` found and set, so that `disconnect` can put it back
+        tail.json         the sticky tail
+        sync.json         how far the mirror has read
+        failures.json     images that could not be read: reason, tries, next try
+        publication.json  the queue that Label Studio serves, and one that is being imported
+        publications/     what each publication said of every task
+        progress.json     what the loop does now
+        report.json       what the last look at Label Studio found
+        history.jsonl     one line a round
+        mirror/ versions/ backbones/ runs/
+        hints/            touched when something happened
+        lock              held by the round that runs
+
+Label Studio reuses ids in a rebuilt database, so a project is its address, id and creation time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+logger = logging.getLogger(__name__)
+
+Model = TypeVar("Model", bound=BaseModel)
+Hint = Literal["changed", "deleted", "force_fit"]
+
+
+class ProjectCard(BaseModel):
+    """Which project a folder belongs to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label_studio_url: str
+    project_id: int
+    created_s: int
+    title: str = ""
+
+
+class Publication(BaseModel):
+    """One set of scores in Label Studio, imported under a name of its own.
+
+    Attributes:
+        name: the ``model_version`` in Label Studio; used for one import only.
+        version: the registry version that made the order.
+        kind: what ordered it, ``rarefirst`` or ``diversity`` for example.
+        state: ``importing`` until Label Studio holds every score, ``published`` once the
+            project's model version is switched to it.
+        task_ids: the published tasks in queue order.
+        control_ids: those of them that were drawn at random.
+        labels: labels that the order knew.
+        embedded: tasks that had features when it was made.
+        tail: tail classes when it was made.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    version: str
+    kind: str
+    state: Literal["importing", "published"]
+    created_at: datetime
+    published_at: datetime | None = None
+    task_ids: tuple[int, ...] = ()
+    control_ids: tuple[int, ...] = ()
+    labels: int = 0
+    embedded: int = 0
+    tail: tuple[str, ...] = ()
+    dropped: int = 0
+
+
+class Publications(BaseModel):
+    """The publication that is served, the one before it, and one that is on its way."""
+
+    model_config = ConfigDict(frozen=True)
+
+    published: Publication | None = None
+    previous: Publication | None = None
+    candidate: Publication | None = None
+
+
+class ProgressNote(BaseModel):
+    """What the loop does now, for `status`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    doing: str = "nothing"
+    done: int = 0
+    total: int = 0
+    message: str = ""
+    since: datetime | None = None
+    pid: int = 0
+
+
+class PublishedScores:
+    """What a publication said of every task that had features: arrays by row, found by id.
+
+    Attributes:
+        ids: (N,) int64.
+        rarity: (N,) float32 in [0, 1].
+        predicted: (N,) int64 index into ``classes``; confidence: (N,) float32 in [0, 1].
+        classes: the class names.
+        reasons: why a task of the queue stands there, by task id.
+    """
+
+    def __init__(
+        self,
+        *,
+        ids: NDArray[np.int64],
+        rarity: NDArray[np.floating],
+        predicted: NDArray[np.int64],
+        confidence: NDArray[np.floating],
+        classes: tuple[str, ...],
+        queue: NDArray[np.int64],
+        reasons: tuple[str, ...],
+    ) -> None:
+        self.ids = ids
+        self.rarity = rarity
+        self.predicted = predicted
+        self.confidence = confidence
+        self.classes = classes
+        self.queue = queue
+        self.reasons = dict(zip(queue.tolist(), reasons, strict=True))
+        self._row = {int(i): row for row, i in enumerate(ids)}
+
+    def row(self, task_id: int) -> int | None:
+        """The row of a task, or None where the publication did not score it."""
+        return self._row.get(task_id)
+
+    def save(self, folder: Path) -> None:
+        """Write ``scores.npz`` and ``scores.json`` into ``folder``."""
+        np.savez(
+            folder / "scores.npz",
+            ids=self.ids.astype(np.int64),
+            rarity=self.rarity.astype(np.float32),
+            predicted=self.predicted.astype(np.int64),
+            confidence=self.confidence.astype(np.float32),
+            queue=self.queue.astype(np.int64),
+        )
+        reasons = [self.reasons[int(i)] for i in self.queue]
+        (folder / "scores.json").write_text(json.dumps({"classes": self.classes, "why": reasons}))
+
+    @classmethod
+    def load(cls, folder: Path) -> PublishedScores:
+        """Read what ``save`` wrote."""
+        words = json.loads((folder / "scores.json").read_text())
+        with np.load(folder / "scores.npz", allow_pickle=False) as arrays:
+            return cls(
+                ids=arrays["ids"],
+                rarity=arrays["rarity"],
+                predicted=arrays["predicted"],
+                confidence=arrays["confidence"],
+                queue=arrays["queue"],
+                classes=tuple(words["classes"]),
+                reasons=tuple(words["why"]),
+            )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader sees the old text or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class ProjectStore:
+    """The folder of one project."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def key(self) -> str:
+        """The folder's name: unique over Label Studio servers and rebuilt databases."""
+        return self.root.name
+
+    def path(self, *parts: str) -> Path:
+        """A path below the folder."""
+        return self.root.joinpath(*parts)
+
+    # JSON files -------------------------------------------------------------------------------
+
+    def read(self, name: str, model: type[Model]) -> Model | None:
+        """A JSON file of the folder; None where it is absent or unreadable (which is logged)."""
+        path = self.path(name)
+        try:
+            return model.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (ValidationError, UnicodeDecodeError) as error:
+            logger.warning("%s is unreadable and taken as absent: %s", path, error)
+            return None
+
+    def write(self, name: str, value: BaseModel) -> None:
+        """Write a JSON file of the folder atomically."""
+        write_atomically(self.path(name), value.model_dump_json(indent=1))
+
+    @property
+    def card(self) -> ProjectCard | None:
+        """Which project this is."""
+        return self.read("project.json", ProjectCard)
+
+    def publications(self) -> Publications:
+        """What is published, and what is on its way."""
+        return self.read("publication.json", Publications) or Publications()
+
+    def published_scores(self, name: str) -> PublishedScores | None:
+        """What a publication said of every task, or None where that is gone or unreadable."""
+        try:
+            return PublishedScores.load(self.path("publications", name))
+        except (OSError, ValueError, KeyError) as error:
+            logger.warning("scores of publication %s cannot be read: %s", name, error)
+            return None
+
+    def progress(self) -> ProgressNote:
+        """What the loop does now."""
+        return self.read("progress.json", ProgressNote) or ProgressNote()
+
+    def note(self, doing: str, done: int = 0, total: int = 0, message: str = "") -> None:
+        """Say what the loop does now."""
+        self.write(
+            "progress.json",
+            ProgressNote(
+                doing=doing,
+                done=done,
+                total=total,
+                message=message,
+                since=datetime.now(UTC),
+                pid=os.getpid(),
+            ),
+        )
+
+    # History ----------------------------------------------------------------------------------
+
+    def append_history(self, entry: BaseModel) -> None:
+        """Add one line to ``history.jsonl``; a torn last line of a killed process is closed."""
+        path = self.path("history.jsonl")
+        with path.open("ab+") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(entry.model_dump_json().encode() + b"\n")
+
+    def history(self, model: type[Model]) -> list[Model]:
+        """All lines that can be read, oldest first."""
+        lines: list[Model] = []
+        with contextlib.suppress(FileNotFoundError):
+            for line in self.path("history.jsonl").read_bytes().splitlines():
+                with contextlib.suppress(ValidationError):
+                    lines.append(model.model_validate_json(line))
+        return lines
+
+    # Hints ------------------------------------------------------------------------------------
+
+    def hint(self, what: Hint) -> None:
+        """Say that something happened: cheap, and durable until a round has seen it."""
+        folder = self.path("hints")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / what).touch()
+
+    def hinted_at(self, what: Hint) -> float | None:
+        """When the newest such hint came, in seconds of the file system's clock, or None."""
+        try:
+            return self.path("hints", what).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def take_hint(self, what: Hint, seen_at: float) -> None:
+        """Drop a hint that a round has dealt with, unless a newer one came meanwhile."""
+        at = self.hinted_at(what)
+        if at is not None and at <= seen_at:
+            self.path("hints", what).unlink(missing_ok=True)
+
+    @property
+    def paused(self) -> bool:
+        """Whether a person paused this project."""
+        return self.path("paused").exists()
+
+    # Lock -------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Hold the project for one round; yields False where another round holds it.
+
+        The operating system lets go of it when the process dies, however it dies.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with self.path("lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+
+class ProjectStores:
+    """All projects of a data directory."""
+
+    def __init__(self, data_dir: Path, label_studio_url: str) -> None:
+        self.root = data_dir / "projects"
+        self.label_studio_url = label_studio_url
+
+    def key(self, project_id: int, created_s: int) -> str:
+        """The folder name of a project."""
+        identity = f"{self.label_studio_url}|{project_id}|{created_s}"
+        return f"{project_id}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
+    def create(self, project_id: int, created_s: int, title: str) -> ProjectStore:
+        """The store of a project, made if it is new."""
+        store = ProjectStore(self.root / self.key(project_id, created_s))
+        card = ProjectCard(
+            label_studio_url=self.label_studio_url,
+            project_id=project_id,
+            created_s=created_s,
+            title=title,
+        )
+        if store.card != card:
+            store.root.mkdir(parents=True, exist_ok=True)
+            store.write("project.json", card)
+        return store
+
+    def find(self, project_id: int, created_s: int | None = None) -> ProjectStore | None:
+        """The store of a project, by id and (where known) creation time; the newest of several."""
+        found = [
+            (card.created_s, store)
+            for store in self.all()
+            if (card := store.card) is not None
+            and card.project_id == project_id
+            and (created_s is None or card.created_s == created_s)
+        ]
+        return max(found, key=lambda pair: pair[0])[1] if found else None
+
+    def all(self) -> list[ProjectStore]:
+        """Every store of this Label Studio, by name."""
+        if not self.root.is_dir():
+            return []
+        stores = (ProjectStore(path) for path in sorted(self.root.iterdir()) if path.is_dir())
+        return [
+            store
+            for store in stores
+            if (card := store.card) is not None and card.label_studio_url == self.label_studio_url
+        ]

@@ -1,0 +1,59 @@
+"""What the loop writes down for people: the last look at a project, and one line a round."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ProjectReport(BaseModel):
+    """What the last look found, what comes next, and why not yet (``report.json``)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    project_id: int
+    title: str = ""
+    at: datetime
+    label_studio: str = Field("reachable", description="reachable, or what is wrong with it")
+    tasks: int = 0
+    labeled: int = 0
+    skipped: int = 0
+    conflicts: int = 0
+    embedded: int = 0
+    failed: dict[str, int] = Field(default_factory=dict, description="reason -> images")
+    labels_by_class: dict[str, int] = Field(default_factory=dict)
+    labels_by_origin: dict[str, int] = Field(
+        default_factory=dict, description="initial, queue, diversity, control -> labels"
+    )
+    unknown_labels: dict[str, int] = Field(
+        default_factory=dict, description="labels that the config does not hold any more"
+    )
+    tail: tuple[str, ...] = ()
+    unlearnable: tuple[str, ...] = Field((), description="tail classes without any label")
+    labels_since_fit: int = 0
+    backbone: str = ""
+    version: str = ""
+    queue_left: int = Field(0, description="published tasks that are still unlabeled")
+    next: str = Field("", description="what the loop does next")
+    why_not: tuple[str, ...] = Field((), description="what it does not do yet, and why")
+    problems: tuple[str, ...] = Field((), description="what a person should mend")
+    drift: tuple[str, ...] = Field((), description="what a person changed, and is left alone")
+
+
+class RoundEntry(BaseModel):
+    """One line of ``history.jsonl``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    reason: str
+    labels_by_class: dict[str, int]
+    labels_by_origin: dict[str, int]
+    rare_found: int = Field(0, description="labels of tail classes")
+    queue_labeled: int = Field(0, description="labeled tasks of the queue that was served")
+    queue_rare: int = Field(0, description="those of them that were rare")
+    version: str = ""
+    publication: str = ""
+    seconds: dict[str, float] = Field(default_factory=dict, description="action -> duration")
+    error: str = ""

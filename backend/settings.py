@@ -1,0 +1,252 @@
+"""Every setting of the service, in one table: name, default, what it means.
+
+The environment is read here and nowhere else; everything below is passed the ``Settings`` object.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+def _named(*names: str) -> AliasChoices:
+    """Environment names that users of Label Studio's ML backends already know."""
+    return AliasChoices(*names)
+
+
+class Settings(BaseSettings):
+    """Settings of one service, read from the environment (prefix ``RAREFIRST_``)."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RAREFIRST_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    # Label Studio and who may talk to us.
+    label_studio_url: str = Field(
+        "",
+        validation_alias=_named("LABEL_STUDIO_URL", "RAREFIRST_LABEL_STUDIO_URL"),
+        description="Address of Label Studio as this backend reaches it.",
+    )
+    label_studio_api_key: str = Field(
+        "",
+        validation_alias=_named("LABEL_STUDIO_API_KEY", "RAREFIRST_LABEL_STUDIO_API_KEY"),
+        description="Personal access token, or a legacy token where those are enabled.",
+        repr=False,
+    )
+    basic_auth_user: str = Field(
+        "",
+        validation_alias=_named("BASIC_AUTH_USER", "RAREFIRST_BASIC_AUTH_USER"),
+        description="User name asked for on everything but /health; empty: no authentication.",
+    )
+    basic_auth_pass: str = Field(
+        "",
+        validation_alias=_named("BASIC_AUTH_PASS", "RAREFIRST_BASIC_AUTH_PASS"),
+        description="Password that goes with it.",
+        repr=False,
+    )
+
+    # The service.
+    host: str = Field("0.0.0.0", description="Address to listen on.")
+    port: int = Field(
+        9090,
+        ge=1,
+        le=65535,
+        validation_alias=_named("PORT", "RAREFIRST_PORT"),
+        description="Port to listen on.",
+    )
+    own_url: str = Field(
+        "",
+        description="Address of this backend as Label Studio reaches it; "
+        "empty: http://localhost:PORT.",
+    )
+    workers: int = Field(
+        1,
+        ge=1,
+        validation_alias=_named("WORKERS", "RAREFIRST_WORKERS"),
+        description="Web processes.",
+    )
+    threads: int = Field(
+        8,
+        ge=1,
+        validation_alias=_named("THREADS", "RAREFIRST_THREADS"),
+        description="Threads of each web process.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO",
+        validation_alias=_named("LOG_LEVEL", "RAREFIRST_LOG_LEVEL"),
+        description="Least severe message that is logged.",
+    )
+    data_dir: Path = Field(
+        Path("var"),
+        validation_alias=_named("RAREFIRST_DATA_DIR", "MODEL_DIR"),
+        description="Folder of everything that is kept: mirror, versions, queue, images.",
+    )
+    max_body_mb: int = Field(250, ge=1, description="Largest request body taken, in MiB.")
+    predict_budget_s: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds that one /predict may spend on tasks that are not embedded yet; "
+        "the rest get the last place and are queued.",
+    )
+
+    # The loop.
+    debounce_s: float = Field(
+        1.0, ge=0, description="Seconds without a further hint before a round starts."
+    )
+    debounce_max_s: float = Field(
+        5.0, ge=0, description="Longest that hints may put a round off, in seconds."
+    )
+    timer_s: float = Field(30.0, gt=0, description="Seconds between rounds that no hint asked for.")
+    discover_s: float = Field(
+        300.0,
+        gt=0,
+        description="Seconds between searches of Label Studio for projects connected to us.",
+    )
+    check_ids_s: float = Field(
+        600.0, gt=0, description="Seconds between full comparisons of task ids (deleted tasks)."
+    )
+    backoff_max_s: float = Field(
+        120.0, gt=0, description="Longest pause between tries while Label Studio is away."
+    )
+    fit_every_labels: int = Field(
+        10, ge=1, description="New labels that make a new fit due at once."
+    )
+    fit_idle_s: float = Field(
+        20.0,
+        ge=0,
+        description="With fewer new labels than that, a fit is due once this many seconds passed "
+        "without a further label.",
+    )
+    first_queue_images: int = Field(
+        2000,
+        ge=1,
+        description="Embedded images that are enough for a first queue; the rest follow after it.",
+    )
+
+    # The queue.
+    top_k: int = Field(300, ge=1, description="Tasks whose scores are published.")
+    top_up_below: float = Field(
+        0.34,
+        ge=0,
+        lt=1,
+        description="Publish again when less than this share of the published tasks is unlabeled.",
+    )
+    control_share: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Share of the queue drawn at random, for an unbiased estimate of prevalence.",
+    )
+    preannotate: bool = Field(
+        False, description="Publish the predicted class with each score as a pre-annotation."
+    )
+    tail_threshold: float = Field(
+        0.30, gt=0, lt=1, description="A class whose skewness ratio is below this is a tail class."
+    )
+    tail_min_labels: int | None = Field(
+        None,
+        description="Labels not chosen by our queue that are needed before a class can enter the "
+        "tail; empty: 10 for each class, at most 500.",
+    )
+    tail_classes: Names = Field((), description="Classes always in the tail, comma-separated.")
+    not_tail_classes: Names = Field((), description="Classes never in the tail, comma-separated.")
+    tail_quota: int | None = Field(
+        None, ge=1, description="Labels of a tail class after which it is no longer mined."
+    )
+    scorer: str = Field("rarefirst", description="What orders the queue (models/scorers).")
+    autoencoder_space: Literal["prob", "logit"] = Field(
+        "prob", description="prob: the released code of MMM22; logit: the paper's text."
+    )
+    recalibration: Literal["regularised", "paper", "released"] = Field(
+        "regularised", description="How the re-calibration layer is trained (METHODS section 2)."
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+
+    # The frozen model.
+    backbone: str = Field(
+        "cnn4",
+        description="torchvision architecture, cnn4, resnet32, or module:factory of your own.",
+    )
+    weights: str = Field(
+        "none", description="DEFAULT (torchvision's), a file, or none: trained on your labels."
+    )
+    feature_layer: str = Field(
+        "", description="Name of the penultimate layer; empty: the input of the last Linear."
+    )
+    device: str = Field("auto", description="auto, cpu, or cuda[:N].")
+    bootstrap_min_labels: int = Field(
+        40, ge=2, description="Labels before a first model is trained on them."
+    )
+    bootstrap_steps: int = Field(1500, ge=1, description="Optimiser steps of that training.")
+    embed_batch: int = Field(64, ge=1, description="Images in one forward pass.")
+    embed_chunk: int = Field(
+        512, ge=1, description="Images embedded before the loop looks whether labels came."
+    )
+
+    # Images.
+    allowed_hosts: Names = Field(
+        (), description="Hosts that images may come from besides Label Studio, comma-separated."
+    )
+    fetch_threads: int = Field(4, ge=1, description="Images fetched at the same time.")
+    fetch_timeout_s: float = Field(10.0, gt=0, description="Seconds before a fetch is given up.")
+    max_image_mb: int = Field(50, ge=1, description="Largest image file taken, in MiB.")
+    max_image_megapixels: int = Field(100, ge=1, description="Largest image taken, in megapixels.")
+    image_cache_mb: int = Field(2048, ge=0, description="Size of the image cache, in MiB.")
+
+    # Keeping.
+    keep_versions: int = Field(10, ge=2, description="Model versions kept.")
+    delete_pause_s: float = Field(
+        0.2, ge=0, description="Pause between deletions of old predictions, in seconds."
+    )
+
+    @field_validator("tail_classes", "not_tail_classes", "allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Take ``a, b`` from the environment."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("label_studio_url", "own_url")
+    @classmethod
+    def _without_slash(cls, value: str) -> str:
+        value = value.strip().rstrip("/")
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError(f"found {value!r}, expected an address such as http://localhost:8080")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if bool(self.basic_auth_user) != bool(self.basic_auth_pass):
+            raise ValueError("set both BASIC_AUTH_USER and BASIC_AUTH_PASS, or neither")
+        both = set(self.tail_classes) & set(self.not_tail_classes)
+        if both:
+            raise ValueError(f"in both tail_classes and not_tail_classes: {sorted(both)}")
+        return self
+
+    @property
+    def url(self) -> str:
+        """Our own address as Label Studio reaches it."""
+        return self.own_url or f"http://localhost:{self.port}"
+
+    @property
+    def basic_auth(self) -> tuple[str, str] | None:
+        """User and password, or None where no authentication is asked for."""
+        return (self.basic_auth_user, self.basic_auth_pass) if self.basic_auth_user else None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of what must be set before the loop can run."""
+        return tuple(
+            name
+            for name, value in (
+                ("LABEL_STUDIO_URL", self.label_studio_url),
+                ("LABEL_STUDIO_API_KEY", self.label_studio_api_key),
+            )
+            if not value
+        )
