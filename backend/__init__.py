@@ -1,0 +1,1 @@
+"""The service: speaks the ML-backend protocol and runs the reconcile loop."""

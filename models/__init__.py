@@ -1,0 +1,1 @@
+"""The machine learning; knows nothing of the service."""
