@@ -1,0 +1,72 @@
+# Everything a developer or CI runs. Needs make and Python 3.11+ only: `make demo`, `make check`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# The interpreter that the environments are made of; looked for when nothing is given.
+PYTHON ?=
+PORT ?= 9090
+BIN := .venv/bin
+OURS := .venv/.installed
+LABEL_STUDIO := .venv-label-studio/.installed
+LOCK := $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-header $(LOCK_ARGS)
+
+.PHONY: help demo check test format serve soak bench lock lint envs
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+demo: envs ## Label Studio with handwritten digits, the rare ones first (HEADLESS=1 [SEED=n|SEEDS=5])
+	@$(BIN)/python -m demo.run $(if $(HEADLESS),--headless) $(if $(SEED),--seed $(SEED)) \
+		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(LABEL_STUDIO_PORT),--label-studio-port $(LABEL_STUDIO_PORT)) \
+		--port $(PORT)
+
+check: lint ## format, lint, types, import borders and the quick tests (under 2 minutes)
+	@echo "[check] tests"
+	@$(BIN)/pytest -q -m "not e2e and not slow and not gpu"
+
+test: envs lint ## everything that CI runs: check, then end to end on a real Label Studio
+	@echo "[test] quick tests"
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q -m "not e2e and not slow and not gpu"
+	@echo "[test] end to end"
+	@$(BIN)/coverage run -m pytest -q -m "e2e and not slow and not gpu"
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+lint: $(OURS)
+	@echo "[lint] ruff format"; $(BIN)/ruff format --check --quiet .
+	@echo "[lint] ruff check"; $(BIN)/ruff check --quiet .
+	@echo "[lint] mypy"; $(BIN)/mypy -p backend -p models -p demo
+	@echo "[lint] import borders"; $(BIN)/lint-imports
+
+format: $(OURS) ## mend formatting and what ruff can mend
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+serve: $(OURS) ## web and worker on PORT; LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY say where
+	@PORT=$(PORT) $(BIN)/rarefirst serve
+
+soak: envs ## what takes long: random kills, fuzzing, whole training runs
+	@$(BIN)/pytest -m "slow and not gpu"
+
+bench: $(OURS) ## every benchmark in turn; each prints JSON
+	@set -e; for file in benchmarks/[a-z]*.py; do echo "[bench] $$file"; $(BIN)/python "$$file"; done
+
+lock: $(OURS) ## resolve the lock files anew from pyproject.toml (LOCK_ARGS=--upgrade for newer versions)
+	@echo hatchling | $(LOCK) -o requirements.lock pyproject.toml - >/dev/null
+	@printf 'hatchling\nuv\n' | $(LOCK) -o requirements-dev.lock --group dev -c requirements.lock \
+		pyproject.toml - >/dev/null
+	@echo label-studio==1.23.2 | $(LOCK) -o requirements-label-studio.lock - >/dev/null
+	@echo "[lock] written; the next make installs what changed"
+
+# Both environments at once: most of the time is spent waiting for downloads.
+envs:
+	@$(MAKE) -j2 $(OURS) $(LABEL_STUDIO)
+
+$(OURS): requirements-dev.lock pyproject.toml
+	@python=$$(.ci/find-python $(PYTHON)) && .ci/make-env "$$python" .venv requirements-dev.lock --project
+
+$(LABEL_STUDIO): requirements-label-studio.lock
+	@python=$$(.ci/find-python $(PYTHON)) && .ci/make-env "$$python" .venv-label-studio requirements-label-studio.lock
