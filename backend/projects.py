@@ -26,7 +26,6 @@ import hashlib
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +34,8 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from backend.files import append_line, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +87,18 @@ class Publication(BaseModel):
 
 
 class Publications(BaseModel):
-    """The publication that is served, the one before it, and one that is on its way."""
+    """The publication that is served, the one before it, and one that is on its way.
+
+    Attributes:
+        leftovers: names whose scores are still in Label Studio and are to be deleted.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     published: Publication | None = None
     previous: Publication | None = None
     candidate: Publication | None = None
+    leftovers: tuple[str, ...] = ()
 
 
 class ProgressNote(BaseModel):
@@ -172,20 +178,6 @@ class PublishedScores:
             )
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 class ProjectStore:
     """The folder of one project."""
 
@@ -256,14 +248,8 @@ class ProjectStore:
     # History ----------------------------------------------------------------------------------
 
     def append_history(self, entry: BaseModel) -> None:
-        """Add one line to ``history.jsonl``; a torn last line of a killed process is closed."""
-        path = self.path("history.jsonl")
-        with path.open("ab+") as file:
-            if file.tell() > 0:
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-            file.write(entry.model_dump_json().encode() + b"\n")
+        """Add one line to ``history.jsonl``."""
+        append_line(self.path("history.jsonl"), entry.model_dump_json())
 
     def history(self, model: type[Model]) -> list[Model]:
         """All lines that can be read, oldest first."""

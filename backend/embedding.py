@@ -1,0 +1,139 @@
+"""Images to features: fetching and decoding in threads while the frozen model runs.
+
+One bad image never fails its batch: it is reported with its reason.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from models.backbones.images import open_image
+from models.errors import ImageError
+from numpy.typing import NDArray
+
+from backend.errors import LabelStudioUnavailable, MediaError, Unauthorized
+from models.backbones import Backbone
+from models.types import Progress, no_progress
+
+logger = logging.getLogger(__name__)
+
+_AHEAD = 2  # batches that may be decoded before the model needs them
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Features of the images that could be read.
+
+    Attributes:
+        ids: (N,) int64 in the order asked for.
+        features: (N, D) float32.
+        logits: (N, K) float32, or None where the backbone has no head over the project's classes.
+        failures: id -> the reason, for images that could not be read.
+        retryable: ids of those failures that another try may mend.
+    """
+
+    ids: NDArray[np.int64]
+    features: NDArray[np.float32]
+    logits: NDArray[np.float32] | None
+    failures: dict[int, str] = field(default_factory=dict)
+    retryable: frozenset[int] = frozenset()
+
+
+def embed(
+    backbone: Backbone,
+    ids: Sequence[int],
+    load: Callable[[int], bytes],
+    *,
+    max_pixels: int,
+    batch: int = 64,
+    threads: int = 4,
+    progress: Progress = no_progress,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Embedded:
+    """Embed images, in order, decoding ahead of the model.
+
+    Args:
+        backbone: the frozen model.
+        ids: which images.
+        load: bytes of one image by its id; may raise MediaError.
+        max_pixels: larger images are refused.
+        batch: images in one forward pass.
+        threads: images fetched and decoded at the same time.
+        progress: told after each batch.
+        should_stop: asked after each batch; what is done by then is returned.
+
+    Raises:
+        LabelStudioUnavailable, Unauthorized: where that, not the image, is the trouble.
+    """
+    failures: dict[int, str] = {}
+    retryable: set[int] = set()
+    done_ids: list[int] = []
+    features: list[NDArray[np.float32]] = []
+    logits: list[NDArray[np.float32]] = []
+
+    def prepare(image_id: int) -> torch.Tensor:
+        return backbone.preprocess(open_image(load(image_id), max_pixels=max_pixels))
+
+    seen = 0
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        for chunk in _batches(pool, ids, prepare, batch):
+            ready: list[tuple[int, torch.Tensor]] = []
+            for image_id, future in chunk:
+                try:
+                    ready.append((image_id, future.result()))
+                except (LabelStudioUnavailable, Unauthorized):
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+                except MediaError as error:
+                    failures[image_id] = str(error)
+                    if error.retryable:
+                        retryable.add(image_id)
+                except ImageError as error:
+                    failures[image_id] = str(error)
+            if ready:
+                vectors, head = backbone.embed(torch.stack([image for _, image in ready]))
+                done_ids += [image_id for image_id, _ in ready]
+                features.append(vectors)
+                if head is not None:
+                    logits.append(head)
+            seen += len(chunk)
+            progress(seen, len(ids), "images")
+            if should_stop():
+                pool.shutdown(wait=False, cancel_futures=True)
+                break
+    width = backbone.feature_size
+    return Embedded(
+        ids=np.asarray(done_ids, dtype=np.int64),
+        features=np.concatenate(features) if features else np.empty((0, width), np.float32),
+        logits=np.concatenate(logits) if logits else None,
+        failures=failures,
+        retryable=frozenset(retryable),
+    )
+
+
+def _batches(
+    pool: ThreadPoolExecutor,
+    ids: Sequence[int],
+    prepare: Callable[[int], torch.Tensor],
+    size: int,
+) -> Iterator[list[tuple[int, Future[torch.Tensor]]]]:
+    """Submit a bounded number of images ahead, and hand them on batch by batch."""
+    pending: deque[tuple[int, Future[torch.Tensor]]] = deque()
+    waiting = iter(ids)
+    exhausted = False
+    while True:
+        while not exhausted and len(pending) < size * (1 + _AHEAD):
+            image_id = next(waiting, None)
+            if image_id is None:
+                exhausted = True
+            else:
+                pending.append((image_id, pool.submit(prepare, image_id)))
+        if not pending:
+            return
+        yield [pending.popleft() for _ in range(min(size, len(pending)))]

@@ -1,0 +1,306 @@
+"""The local mirror of one project: its tasks with their label vote, and their features.
+
+Two kinds of LanceDB table: ``tasks`` (one row a task) and one ``features_*`` table for each
+backbone that was ever active (append-only, the last row of an id counts). Label Studio is the
+source of truth: a mirror that cannot be opened is set aside and read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
+
+logger = logging.getLogger(__name__)
+
+LabelState = Literal["unlabeled", "labeled", "conflict", "skipped"]
+
+_TASKS = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("uri", pa.string()),
+        ("uri_digest", pa.string()),
+        ("state", pa.string()),
+        ("label", pa.string()),
+        ("annotations", pa.int32()),
+    ]
+)
+_COMPACT_EVERY = 50
+_KEEP_OLD = timedelta(minutes=1)  # longer than any reader holds a version open
+
+
+def uri_digest(uri: str) -> str:
+    """Sixteen hex digits that change when a task points to another image."""
+    return hashlib.sha256(uri.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class MirroredTask:
+    """One task as the mirror keeps it.
+
+    Attributes:
+        id: Label Studio's task id.
+        uri: where its image is, as stored in ``task.data``; empty where there is none.
+        state: what the vote over its annotations came to.
+        label: the label that won, empty unless ``state`` is ``labeled``.
+        annotations: annotations that count (skips left out).
+    """
+
+    id: int
+    uri: str
+    state: LabelState = "unlabeled"
+    label: str = ""
+    annotations: int = 0
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """All mirrored tasks, column by column, ordered by id.
+
+    Attributes:
+        ids: (N,) int64.
+        uris, digests, states, labels: (N,) arrays of str objects.
+    """
+
+    ids: NDArray[np.int64]
+    uris: NDArray[np.object_]
+    digests: NDArray[np.object_]
+    states: NDArray[np.object_]
+    labels: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, *, state: LabelState) -> NDArray[np.int64]:
+        """Rows of the tasks in one state."""
+        return np.flatnonzero(self.states == state)
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features of the tasks that have them, ordered by id, one row an id.
+
+    Attributes:
+        ids: (N,) int64.
+        digests: (N,) str objects: which image the features are of.
+        vectors: (N, D) float16.
+        logits: (N, K) float32, or None where the backbone has no head over the project's classes.
+    """
+
+    ids: NDArray[np.int64]
+    digests: NDArray[np.object_]
+    vectors: NDArray[np.float16]
+    logits: NDArray[np.float32] | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Mirror:
+    """The mirror of one project. Open it after a fork, not before."""
+
+    def __init__(self, path: Path, *, keep_old: timedelta = _KEEP_OLD) -> None:
+        self.path = path
+        self._keep_old = keep_old
+        self._writes = 0
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            self._db = lancedb.connect(self.path)
+            self._tasks = self._table("tasks", _TASKS)
+            self._tasks.count_rows()
+        except (OSError, RuntimeError, ValueError) as error:
+            aside = self.path.with_name(f"{self.path.name}.unreadable-{time.time_ns()}")
+            logger.error("mirror %s cannot be read and is set aside: %s", self.path, error)
+            if self.path.exists():
+                self.path.rename(aside)
+            self._db = lancedb.connect(self.path)
+            self._tasks = self._table("tasks", _TASKS)
+
+    def _names(self) -> list[str]:
+        names: list[str] = []
+        token: str | None = None
+        while True:
+            page = self._db.list_tables(page_token=token)
+            names += page.tables
+            token = page.page_token
+            if not token:
+                return names
+
+    def _table(self, name: str, schema: pa.Schema) -> Table:
+        return self._db.create_table(name, schema=schema, exist_ok=True)
+
+    # Tasks ------------------------------------------------------------------------------------
+
+    def upsert(self, tasks: Sequence[MirroredTask]) -> None:
+        """Add or replace tasks by id."""
+        if not tasks:
+            return
+        last = {task.id: task for task in tasks}
+        rows = [
+            {
+                "id": task.id,
+                "uri": task.uri,
+                "uri_digest": uri_digest(task.uri),
+                "state": task.state,
+                "label": task.label,
+                "annotations": task.annotations,
+            }
+            for task in last.values()
+        ]
+        data = pa.Table.from_pylist(rows, schema=_TASKS)
+        if self._tasks.count_rows() == 0:
+            self._tasks.add(data)
+        else:
+            (
+                self._tasks.merge_insert("id")
+                .when_matched_update_all()
+                .when_not_matched_insert_all()
+                .execute(data)
+            )
+        self._written()
+
+    def remove(self, ids: Iterable[int]) -> None:
+        """Forget tasks that Label Studio no longer has."""
+        gone = sorted(ids)
+        for start in range(0, len(gone), 500):
+            some = ", ".join(str(int(i)) for i in gone[start : start + 500])
+            self._tasks.delete(f"id IN ({some})")
+        if gone:
+            self._written()
+
+    def tasks(self) -> TaskTable:
+        """Every mirrored task."""
+        self._tasks.checkout_latest()
+        table = self._tasks.to_arrow().sort_by("id")
+        return TaskTable(
+            ids=table["id"].to_numpy().astype(np.int64),
+            uris=_strings(table["uri"]),
+            digests=_strings(table["uri_digest"]),
+            states=_strings(table["state"]),
+            labels=_strings(table["label"]),
+        )
+
+    # Features ---------------------------------------------------------------------------------
+
+    def add_features(
+        self,
+        fingerprint: str,
+        *,
+        ids: NDArray[np.int64],
+        digests: Sequence[str],
+        vectors: NDArray[np.floating],
+        logits: NDArray[np.floating] | None,
+    ) -> None:
+        """Append features (N, D) and original logits (N, K) of one backbone."""
+        width = vectors.shape[1]
+        classes = 0 if logits is None else logits.shape[1]
+        schema = _feature_schema(width, classes)
+        columns: list[pa.Array] = [
+            pa.array(ids, pa.int64()),
+            pa.array(list(digests), pa.string()),
+            _matrix(vectors.astype(np.float16), pa.float16()),
+        ]
+        if logits is not None:
+            columns.append(_matrix(logits.astype(np.float32), pa.float32()))
+        self._table(_feature_name(fingerprint), schema).add(pa.table(columns, schema=schema))
+        self._written(_feature_name(fingerprint))
+
+    def features(self, fingerprint: str) -> FeatureTable | None:
+        """The features of one backbone, or None where nothing was embedded with it yet."""
+        name = _feature_name(fingerprint)
+        if name not in self._names():
+            return None
+        table = self._db.open_table(name).to_arrow()
+        ids = table["id"].to_numpy().astype(np.int64)
+        # The last row of an id counts: reverse, take first occurrences.
+        unique, first = np.unique(ids[::-1], return_index=True)
+        rows = len(ids) - 1 - first
+        logits = _rows(table["logits"])[rows] if "logits" in table.column_names else None
+        return FeatureTable(
+            ids=unique,
+            digests=_strings(table["digest"])[rows],
+            vectors=_rows(table["vector"])[rows],
+            logits=logits,
+        )
+
+    def drop_features_except(self, keep: Iterable[str]) -> None:
+        """Drop the features of backbones that are no longer used."""
+        kept = {_feature_name(fingerprint) for fingerprint in keep}
+        for name in self._names():
+            if name.startswith("features_") and name not in kept:
+                self._db.drop_table(name)
+
+    # Upkeep -----------------------------------------------------------------------------------
+
+    def _written(self, name: str = "tasks") -> None:
+        self._writes += 1
+        if self._writes % _COMPACT_EVERY == 0:
+            self.compact()
+
+    def compact(self) -> None:
+        """Merge small files and drop old table versions (Lance keeps every one otherwise)."""
+        for name in self._names():
+            self._db.open_table(name).optimize(cleanup_older_than=self._keep_old)
+        self._tasks.checkout_latest()
+
+    def size_bytes(self) -> int:
+        """Bytes on disk."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+    def destroy(self) -> None:
+        """Delete the mirror; the next round reads everything again."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._open()
+
+
+def _feature_name(fingerprint: str) -> str:
+    return f"features_{fingerprint[:16]}"
+
+
+def _feature_schema(width: int, classes: int) -> pa.Schema:
+    fields = [
+        ("id", pa.int64()),
+        ("digest", pa.string()),
+        ("vector", pa.list_(pa.float16(), width)),
+    ]
+    if classes:
+        fields.append(("logits", pa.list_(pa.float32(), classes)))
+    return pa.schema(fields)
+
+
+def _matrix(values: NDArray[np.floating], kind: pa.DataType) -> pa.Array:
+    """(N, D) as a fixed-size list column."""
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1), kind)
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _rows(column: pa.ChunkedArray) -> NDArray[np.floating]:
+    """A fixed-size list column as (N, D)."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    width = array.type.list_size
+    flat: NDArray[np.floating] = array.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, width)
+
+
+def _strings(column: pa.ChunkedArray) -> NDArray[np.object_]:
+    values = np.empty(len(column), dtype=object)
+    values[:] = column.to_pylist()
+    return values

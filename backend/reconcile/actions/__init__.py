@@ -1,0 +1,21 @@
+"""The actions: each brings about one thing, is idempotent, and is safe to kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from backend.reconcile.actions import bootstrap, cleanup, connect, embed, fit, publish, sync
+from backend.reconcile.context import ProjectContext
+from backend.reconcile.plan import Plan, Step
+
+Action = Callable[[ProjectContext, Plan], None]
+
+ACTIONS: Mapping[Step, Action] = {
+    "sync": sync.run,
+    "connect": connect.run,
+    "bootstrap": bootstrap.run,
+    "embed": embed.run,
+    "fit": fit.run,
+    "publish": publish.run,
+    "cleanup": cleanup.run,
+}

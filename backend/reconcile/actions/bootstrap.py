@@ -1,0 +1,243 @@
+"""Bootstrap: there is a frozen model.
+
+Where one was given (weights, or a factory of the user's own) it is loaded and kept as it is.
+Where none was given, the settings' architecture is trained on the labels at hand in a child
+process, again when the labels have doubled; until there are enough of them it serves untrained,
+which is good for nothing but a diversity order, and the card says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from backend.errors import BackendError, LabelStudioUnavailable, MediaError, Unauthorized
+from backend.files import write_atomically
+from backend.reconcile.context import ProjectContext, device
+from backend.reconcile.plan import Plan
+from backend.reconcile.state import BackboneState
+from backend.settings import Settings
+from models.backbones import Backbone, BackboneSpec, load_backbone
+
+logger = logging.getLogger(__name__)
+
+_RETRY_S = 300.0
+_POLL_S = 0.2
+
+
+class BootstrapRun(BaseModel):
+    """Everything the child process needs (``run.json`` in the run directory).
+
+    Attributes:
+        labels: class name by task id; the image of a task lies in ``images/<id>``.
+        classes: the label config's classes, in its order.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    architecture: str
+    feature_layer: str
+    classes: tuple[str, ...]
+    labels: dict[int, str]
+    steps: int
+    seed: int
+    device: str
+    max_pixels: int
+
+
+class BootstrapFailure(BaseModel):
+    """Why the last training ended without a model (``bootstrap_failed.json``)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: str
+    labels: int
+    retry_s: float
+
+
+def source(settings: Settings) -> str:
+    """Which frozen model the settings ask for."""
+    return f"{settings.backbone}|{settings.weights}|{settings.feature_layer}"
+
+
+def trainable(settings: Settings) -> bool:
+    """Whether no trained model was given."""
+    return settings.weights == "none" and ":" not in settings.backbone
+
+
+def blocked(context: ProjectContext) -> str:
+    """Why training is not tried now, empty if it may be."""
+    failure = context.store.read("bootstrap_failed.json", BootstrapFailure)
+    if failure is None or time.time() >= failure.retry_s:
+        return ""
+    return f"training a first model failed and is tried again later: {failure.reason}"
+
+
+def run(context: ProjectContext, plan: Plan) -> None:
+    """Load the given model, or train one, and make it the active one."""
+    settings = context.settings
+    state = context.backbone_state
+    wanted = source(settings)
+    if state is None or state.source != wanted:
+        _take_as_it_is(context, wanted)
+        return
+    _train(context, wanted)
+
+
+def _spec(settings: Settings, classes: tuple[str, ...]) -> BackboneSpec:
+    return BackboneSpec(
+        architecture=settings.backbone,
+        weights=settings.weights,
+        feature_layer=settings.feature_layer or None,
+        num_classes=len(classes),
+        class_names=None,
+        seed=settings.seed,
+    )
+
+
+def _take_as_it_is(context: ProjectContext, wanted: str) -> None:
+    settings, classes = context.settings, context.sync.classes
+    context.store.note("bootstrap", 0, 1, f"loading {settings.backbone}")
+    backbone = load_backbone(_spec(settings, classes), device=device(settings.device))
+    if trainable(settings):
+        how = "untrained"
+    else:
+        how = "pretrained" if settings.weights == "DEFAULT" else "given"
+    # Random weights have a head over the project's classes that says nothing.
+    names = backbone.class_names if how != "untrained" else None
+    _activate(
+        context,
+        backbone,
+        BackboneState(
+            fingerprint=backbone.fingerprint, how=how, source=wanted, classes=names or ()
+        ),
+    )
+
+
+def _activate(context: ProjectContext, backbone: Backbone, state: BackboneState) -> None:
+    folder = context.backbone_folder(backbone.fingerprint)
+    if not folder.exists():
+        temporary = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(temporary, ignore_errors=True)
+        backbone.save(temporary)
+        temporary.rename(folder)
+    old = context.backbone_state
+    context.store.write("backbone.json", state)
+    keep = {state.fingerprint, *((old.fingerprint,) if old else ())}
+    context.mirror.drop_features_except(keep)
+    for path in context.store.path("backbones").iterdir():
+        if path.name not in {fingerprint[:16] for fingerprint in keep}:
+            shutil.rmtree(path, ignore_errors=True)
+    context.forget_features()
+
+
+def _train(context: ProjectContext, wanted: str) -> None:
+    settings, labels = context.settings, context.labels()
+    run_dir = _prepare(context, labels)
+    result = run_dir / "backbone"
+    log = run_dir / "log.txt"
+    code = 0 if result.exists() else _child(context, run_dir, log, len(labels))
+    if code != 0 or not result.exists():
+        reason = _last_line(log) or f"the child process ended with code {code}"
+        context.store.write(
+            "bootstrap_failed.json",
+            BootstrapFailure(reason=reason, labels=len(labels), retry_s=time.time() + _RETRY_S),
+        )
+        logger.error("project %s: %s", context.project_id, reason)
+        return
+    backbone = Backbone.load(result, device=device(settings.device))
+    _activate(
+        context,
+        backbone,
+        BackboneState(
+            fingerprint=backbone.fingerprint,
+            how="bootstrapped",
+            labels=len(labels),
+            source=wanted,
+            classes=backbone.class_names or (),
+        ),
+    )
+    context.store.path("bootstrap_failed.json").unlink(missing_ok=True)
+    shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def _child(context: ProjectContext, run_dir: Path, log: Path, labels: int) -> int:
+    """Run the training to its end, saying how far it is; the exit code."""
+    command = [sys.executable, "-m", "backend.cli", "bootstrap", str(run_dir)]
+    with log.open("ab") as output:
+        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        while child.poll() is None:
+            done, total = _progress(run_dir)
+            context.store.note("bootstrap", done, total, f"training on {labels} labels")
+            time.sleep(_POLL_S)
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            child.wait()
+    return child.returncode
+
+
+def _prepare(context: ProjectContext, labels: dict[int, str]) -> Path:
+    """The run directory of this snapshot: found again after a kill, so that the child resumes.
+
+    Directories of older snapshots go: their labels are in Label Studio.
+    """
+    settings, classes = context.settings, context.sync.classes
+    words = repr((sorted(labels.items()), classes, source(settings), settings.bootstrap_steps))
+    run_dir = context.store.path("runs", hashlib.sha256(words.encode()).hexdigest()[:16])
+    if (run_dir / "run.json").exists():
+        return run_dir
+    shutil.rmtree(context.store.path("runs"), ignore_errors=True)
+    images = run_dir / "images"
+    images.mkdir(parents=True)
+    tasks = context.tasks()
+    uris = {int(tasks.ids[row]): str(tasks.uris[row]) for row in tasks.rows(state="labeled")}
+    read: dict[int, str] = {}
+    for done, (task_id, label) in enumerate(sorted(labels.items())):
+        context.store.note("bootstrap", done, len(labels), "fetching labeled images")
+        try:
+            data = context.media.fetch(
+                uris[task_id], task_id=task_id, project_key=context.store.key
+            )
+        except (LabelStudioUnavailable, Unauthorized):
+            raise
+        except MediaError as error:
+            logger.warning("task %s is left out of the first model: %s", task_id, error)
+            continue
+        (images / str(task_id)).write_bytes(data)
+        read[task_id] = label
+    if not read:
+        raise BackendError("none of the labeled images could be read; see `rarefirst status`")
+    config = BootstrapRun(
+        architecture=settings.backbone,
+        feature_layer=settings.feature_layer,
+        classes=classes,
+        labels=read,
+        steps=settings.bootstrap_steps,
+        seed=settings.seed,
+        device=device(settings.device),
+        max_pixels=settings.max_image_megapixels * 1_000_000,
+    )
+    write_atomically(run_dir / "run.json", config.model_dump_json())
+    return run_dir
+
+
+def _progress(run_dir: Path) -> tuple[int, int]:
+    try:
+        done, total = (run_dir / "progress").read_text().split()
+    except (FileNotFoundError, ValueError):
+        return 0, 1
+    return int(done), int(total)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""

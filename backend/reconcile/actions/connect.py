@@ -1,0 +1,26 @@
+"""Connect: a connection made by hand in the settings page gets completed, once.
+
+What a person changes afterwards is left alone and reported.
+"""
+
+from __future__ import annotations
+
+from backend.labelstudio.connection import connect
+from backend.reconcile.context import ProjectContext
+from backend.reconcile.plan import Plan
+
+
+def run(context: ProjectContext, plan: Plan) -> None:
+    """Complete the connection and remember what was there before."""
+    settings = context.settings
+    report = connect(
+        context.client,
+        context.project_id,
+        own_url=settings.url,
+        basic_auth=settings.basic_auth,
+        dry_run=False,
+        adopt_only=True,
+    )
+    if report.record is not None:
+        context.store.write("connection.json", report.record)
+    context.project = context.client.project(context.project_id)

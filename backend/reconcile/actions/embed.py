@@ -1,0 +1,111 @@
+"""Embed: every mirrored image has features of the active backbone.
+
+Works in chunks, so that the loop can look whether labels came. An image that cannot be read is
+marked with its reason and tried again with growing pauses.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.embedding import embed
+from backend.reconcile.context import ProjectContext
+from backend.reconcile.plan import Plan
+from backend.reconcile.state import Failure, Failures
+
+logger = logging.getLogger(__name__)
+
+_FIRST_RETRY_S = 60.0
+_LONGEST_RETRY_S = 24 * 3600.0
+
+
+def run(context: ProjectContext, plan: Plan) -> None:
+    """Embed one chunk of the labeled tasks or of the pool."""
+    settings = context.settings
+    rows = missing_rows(context, labeled=plan.which == "labeled")
+    # A random chunk of the pool is a fair sample of it for a first queue.
+    order = np.random.default_rng(settings.seed).permutation(len(rows))
+    chosen = rows[order[: settings.embed_chunk]]
+    tasks = context.tasks()
+    uris = {int(tasks.ids[row]): str(tasks.uris[row]) for row in chosen}
+    digests = {int(tasks.ids[row]): str(tasks.digests[row]) for row in chosen}
+    backbone = context.backbone()
+    context.store.note("embed", 0, len(uris), f"{plan.which} images")
+    result = embed(
+        backbone,
+        list(uris),
+        lambda task_id: context.media.fetch(
+            uris[task_id], task_id=task_id, project_key=context.store.key
+        ),
+        max_pixels=settings.max_image_megapixels * 1_000_000,
+        batch=settings.embed_batch,
+        threads=settings.fetch_threads,
+        progress=lambda done, total, message="": context.store.note(
+            "embed", done, total, f"{plan.which} images"
+        ),
+        should_stop=context.should_stop() if plan.which == "pool" else lambda: False,
+    )
+    if len(result.ids):
+        context.mirror.add_features(
+            backbone.fingerprint,
+            ids=result.ids,
+            digests=[digests[int(i)] for i in result.ids],
+            vectors=result.features,
+            logits=result.logits,
+        )
+        context.forget_features()
+    _remember_failures(context, result.failures, result.retryable, digests, result.ids)
+
+
+def missing_rows(context: ProjectContext, *, labeled: bool) -> NDArray[np.int64]:
+    """Rows of tasks without features whose image may be tried now."""
+    tasks = context.tasks()
+    have, _ = context.embedded_rows()
+    missing = np.ones(len(tasks), dtype=bool)
+    missing[have] = False
+    if labeled:
+        usable = context.labels()
+        wanted = np.fromiter((int(i) in usable for i in tasks.ids), bool, len(tasks))
+    else:
+        wanted = np.asarray(tasks.states == "unlabeled", dtype=bool)
+    rows = np.flatnonzero(missing & wanted)
+    failures = context.failures.by_task
+    if not failures:
+        return rows
+    now = time.time()
+    return rows[[not _waits(failures.get(int(tasks.ids[r])), tasks.digests[r], now) for r in rows]]
+
+
+def _waits(failure: Failure | None, digest: object, now: float) -> bool:
+    return failure is not None and failure.digest == digest and failure.next_try_s > now
+
+
+def _remember_failures(
+    context: ProjectContext,
+    failures: dict[int, str],
+    retryable: frozenset[int],
+    digests: dict[int, str],
+    embedded: NDArray[np.int64],
+) -> None:
+    known = dict(context.failures.by_task)
+    before = dict(known)
+    for task_id in embedded.tolist():
+        known.pop(task_id, None)
+    now = time.time()
+    for task_id, reason in failures.items():
+        old = before.get(task_id)
+        tries = old.tries + 1 if old and old.digest == digests[task_id] else 1
+        pause = min(_FIRST_RETRY_S * 2 ** (tries - 1), _LONGEST_RETRY_S)
+        known[task_id] = Failure(
+            reason=reason,
+            digest=digests[task_id],
+            tries=tries,
+            next_try_s=now + (pause if task_id in retryable else _LONGEST_RETRY_S),
+        )
+        logger.warning("task %s: %s", task_id, reason)
+    if known != before:
+        context.store.write("failures.json", Failures(by_task=known))

@@ -1,0 +1,117 @@
+"""Fit: the miner is fitted on the current labels, from cached features, as a new version."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from models.config import MinerConfig
+from models.recipes.fit_miner import fit_miner
+from models.registry import VersionCard
+from models.skewness import update_tail
+
+from backend.reconcile.context import LabelSnapshot, ProjectContext, Tail
+from backend.reconcile.plan import Plan
+from models.types import ClassSpace, LabeledExamples
+
+
+def run(context: ProjectContext, plan: Plan) -> None:
+    """Fit a new version and make it the active one."""
+    started = context.hint_seen
+    settings, classes = context.settings, context.sync.classes
+    context.store.note("fit", 0, 1, "re-calibration layer and autoencoder")
+    tail = _decide_tail(context)
+    tasks, labels = context.tasks(), context.labels()
+    rows, _ = context.embedded_rows()
+    is_labeled = np.fromiter((int(tasks.ids[row]) in labels for row in rows), bool, len(rows))
+    labeled_rows = rows[is_labeled]
+    pool_rows = rows[~is_labeled & (tasks.states[rows] == "unlabeled")]
+    index = {name: number for number, name in enumerate(classes)}
+    targets = np.asarray(
+        [index[labels[int(tasks.ids[row])]] for row in labeled_rows], dtype=np.int64
+    )
+    config = MinerConfig(
+        scorer=settings.scorer,
+        recalibration=settings.recalibration,
+        autoencoder_space=settings.autoencoder_space,
+    )
+    miner = fit_miner(
+        LabeledExamples(context.examples(labeled_rows), targets),
+        context.examples(pool_rows),
+        classes=ClassSpace(
+            names=classes,
+            tail=tuple(sorted(index[name] for name in tail.names if name in index)),
+            class_priors=_priors(context, classes),
+        ),
+        config=config,
+        seed=settings.seed,
+        progress=lambda done, total, message="": context.store.note("fit", done, total, message),
+    )
+    # The snapshot is every usable label, also of images that cannot be read: else those would
+    # make a new fit due for ever.
+    snapshot = LabelSnapshot(
+        ids=tuple(sorted(labels)),
+        labels=tuple(labels[i] for i in sorted(labels)),
+        classes=classes,
+    )
+
+    def write(folder: Path) -> None:
+        miner.save(folder)
+        (folder / "labels.json").write_text(snapshot.model_dump_json())
+
+    active = context.registry.active()
+    state = context.backbone_state
+    version = context.registry.create(
+        write,
+        VersionCard(
+            parent=active.name if active else None,
+            kind=miner.kind,
+            snapshot_digest=_digest(snapshot),
+            config=config.model_dump(),
+            metrics=miner.metrics,
+            seed=settings.seed,
+            classes=classes,
+            tail=tail.names,
+            backbone_fingerprint=state.fingerprint if state else "",
+            explanation=miner.explanation,
+        ),
+    )
+    context.registry.activate(version.name)
+    context.registry.prune()
+    context.store.take_hint("force_fit", started)
+
+
+def _decide_tail(context: ProjectContext) -> Tail:
+    """Let classes enter or leave the sticky tail, and remember it."""
+    settings = context.settings
+    decision = update_tail(
+        context.tail.names,
+        counts_unbiased=context.unbiased_counts(),
+        counts_all=context.counts(),
+        class_names=context.sync.classes,
+        named=settings.tail_classes,
+        removed=settings.not_tail_classes,
+        quotas=settings.tail_quota,
+        min_labels=settings.tail_min_labels,
+        threshold=settings.tail_threshold,
+    )
+    tail = Tail(names=decision.tail, unlearnable=decision.unlearnable, notes=decision.notes)
+    if tail != context.tail:
+        context.store.write("tail.json", tail)
+    return tail
+
+
+def _priors(context: ProjectContext, classes: tuple[str, ...]) -> tuple[float, ...] | None:
+    """Share of each class among labels that say something of prevalence, one added to each."""
+    counts = context.unbiased_counts()
+    if not counts:
+        return None
+    total = sum(counts[name] + 1 for name in classes)
+    return tuple((counts[name] + 1) / total for name in classes)
+
+
+def _digest(snapshot: LabelSnapshot) -> str:
+    text = json.dumps([snapshot.ids, snapshot.labels, snapshot.classes])
+    return hashlib.sha256(text.encode()).hexdigest()

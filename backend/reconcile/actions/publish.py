@@ -1,0 +1,245 @@
+"""Publish: the head of the queue carries the active version's scores in Label Studio.
+
+The order of steps is forced by Label Studio (a version must exist before the switch) and by
+kills: a name is used for one import only, so whatever a killed round left behind is abandoned
+and made again under a fresh name, never imported twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+from models.recipes.fit_miner import Miner
+from models.registry import Version
+from models.tasks.classification import choice_region
+from numpy.typing import NDArray
+
+from backend.errors import LabelStudioRefused, PublishError
+from backend.labelstudio.client import PredictionItem
+from backend.labelstudio.results import published_scores
+from backend.projects import Publication, Publications, PublishedScores
+from backend.reconcile.context import ProjectContext
+from backend.reconcile.plan import Plan
+from models.types import Judgement, RankedQueue
+
+logger = logging.getLogger(__name__)
+
+_KEEP_SCORES = 3
+
+
+def run(context: ProjectContext, plan: Plan) -> None:
+    """Import the scores under a new name, compare what was created, switch."""
+    version = context.registry.active()
+    if version is None:
+        raise RuntimeError("the plan asked to publish before Fit made a version")
+    _settle_candidate(context)
+    context.store.note("publish", 0, 3, "ranking the pool")
+    miner = Miner.load(version.path)
+    rows, _ = context.embedded_rows()
+    unlabeled = rows[context.tasks().states[rows] == "unlabeled"]
+    pool = context.examples(unlabeled)
+    seed = context.settings.seed
+    ranked = miner.queue(pool, budget=context.settings.top_k, seed=seed)
+    ranked, control = mix_in_control(
+        ranked, pool.ids, share=context.settings.control_share, seed=seed + len(context.labels())
+    )
+    judged = miner.judge(context.examples(rows))
+    scores = _scores(context, judged, ranked)
+    publication = Publication(
+        name=f"rarefirst-{version.name}-{secrets.token_hex(3)}",
+        version=version.name,
+        kind=miner.kind,
+        state="importing",
+        created_at=datetime.now(UTC),
+        task_ids=tuple(int(i) for i in ranked.ids),
+        control_ids=control,
+        labels=len(context.labels()),
+        embedded=len(rows),
+        tail=version.card.tail,
+    )
+    _import(context, publication, scores, version)
+
+
+def mix_in_control(
+    ranked: RankedQueue, pool: NDArray[np.int64], *, share: float, seed: int
+) -> tuple[RankedQueue, tuple[int, ...]]:
+    """Spread a uniform draw from the pool evenly over the queue; returns it and the drawn ids."""
+    size = len(ranked.ids)
+    count = round(share * size)
+    if not count:
+        return ranked, ()
+    drawn = np.random.default_rng(seed).choice(pool, size=min(count, len(pool)), replace=False)
+    chosen = {int(i) for i in drawn}
+    mined = [
+        (int(i), reason)
+        for i, reason in zip(ranked.ids, ranked.reasons, strict=True)
+        if int(i) not in chosen
+    ][: size - len(chosen)]
+    total = len(mined) + len(chosen)
+    places = set(np.linspace(0, total - 1, len(chosen)).round().astype(int).tolist())
+    from_control, from_mined = iter(drawn.tolist()), iter(mined)
+    mixed = [
+        (next(from_control), "control") if place in places else next(from_mined)
+        for place in range(total)
+    ]
+    queue = RankedQueue(
+        ids=np.asarray([i for i, _ in mixed], dtype=np.int64),
+        reasons=tuple(reason for _, reason in mixed),
+    )
+    return queue, tuple(sorted(chosen))
+
+
+def _settle_candidate(context: ProjectContext) -> None:
+    """Finish a publication that was switched before a kill, or abandon it."""
+    known = context.store.publications()
+    if known.candidate is None:
+        return
+    project = context.client.project(context.project_id)
+    if project.model_version == known.candidate.name:
+        _switched(context, known.candidate)
+    else:
+        abandoned = (*known.leftovers, known.candidate.name)
+        context.store.write(
+            "publication.json",
+            known.model_copy(update={"candidate": None, "leftovers": abandoned}),
+        )
+
+
+def _scores(context: ProjectContext, judged: Judgement, ranked: RankedQueue) -> PublishedScores:
+    return PublishedScores(
+        ids=judged.ids,
+        rarity=judged.rarity,
+        predicted=judged.predicted,
+        confidence=judged.confidence,
+        classes=context.sync.classes,
+        queue=ranked.ids,
+        reasons=ranked.reasons,
+    )
+
+
+def _import(
+    context: ProjectContext,
+    publication: Publication,
+    scores: PublishedScores,
+    version: Version,
+) -> None:
+    store, client = context.store, context.client
+    folder = store.path("publications", publication.name)
+    folder.mkdir(parents=True)
+    scores.save(folder)
+    context.ledger.append(
+        publication.name,
+        kind=publication.kind,
+        task_ids=publication.task_ids,
+        control_ids=publication.control_ids,
+    )
+    known = store.publications()
+    store.write("publication.json", known.model_copy(update={"candidate": publication}))
+    items = _items(context, publication, scores)
+    store.note("publish", 1, 3, f"importing {len(items)} scores")
+    try:
+        created = client.import_predictions(context.project_id, items)
+    except LabelStudioRefused:
+        # A task that was deleted meanwhile refuses the whole import: compare ids, then again.
+        store.hint("deleted")
+        raise
+    if created != len(items):
+        dropped = _dropped(context, publication)
+        logger.error(
+            "project %s: Label Studio stored %s of %s scores of %s; dropped tasks: %s",
+            context.project_id,
+            created,
+            len(items),
+            publication.name,
+            dropped[:20],
+        )
+        if created == 0:
+            raise PublishError(
+                f"Label Studio stored none of {len(items)} scores of {publication.name}; "
+                "look for 'validation' in its log"
+            )
+        publication = publication.model_copy(
+            update={
+                "task_ids": tuple(i for i in publication.task_ids if i not in set(dropped)),
+                "dropped": len(dropped),
+            }
+        )
+    store.note("publish", 2, 3, f"switching to {publication.name}")
+    client.update_project(context.project_id, model_version=publication.name)
+    _switched(context, publication)
+
+
+def _switched(context: ProjectContext, publication: Publication) -> None:
+    """Remember that Label Studio serves this publication now."""
+    known = context.store.publications()
+    served = publication.model_copy(
+        update={"state": "published", "published_at": datetime.now(UTC)}
+    )
+    old = (known.previous.name,) if known.previous else ()
+    context.store.write(
+        "publication.json",
+        Publications(
+            published=served,
+            previous=known.published,
+            candidate=None,
+            leftovers=(*known.leftovers, *old),
+        ),
+    )
+    if context.project is not None:
+        context.project = context.client.project(context.project_id)
+    keep = {served.name, known.published.name if known.published else served.name}
+    _prune_scores(context, keep)
+
+
+def _prune_scores(context: ProjectContext, keep: Collection[str]) -> None:
+    """Drop the local scores of publications that nothing serves any more."""
+    folder = context.store.path("publications")
+    newest = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in newest[_KEEP_SCORES:]:
+        if path.name not in keep:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _items(
+    context: ProjectContext, publication: Publication, scores: PublishedScores
+) -> list[PredictionItem]:
+    rows = [scores.row(i) for i in publication.task_ids]
+    rarity = np.asarray([0.0 if row is None else scores.rarity[row] for row in rows])
+    values = published_scores(np.sort(rarity)[::-1].tolist())
+    return [
+        PredictionItem(
+            task=task_id,
+            score=value,
+            model_version=publication.name,
+            result=_region(context, scores, row),
+        )
+        for task_id, row, value in zip(publication.task_ids, rows, values, strict=True)
+    ]
+
+
+def _region(
+    context: ProjectContext, scores: PublishedScores, row: int | None
+) -> Sequence[dict[str, object]]:
+    """A pre-annotation where the settings ask for one: the original head's class."""
+    interface = context.interface
+    if not context.settings.preannotate or row is None or interface is None:
+        return ()
+    label = scores.classes[int(scores.predicted[row])]
+    region = choice_region(
+        label,
+        confidence=float(scores.confidence[row]),
+        from_name=interface.control_name,
+        to_name=interface.image_name,
+    )
+    return (region,)
+
+
+def _dropped(context: ProjectContext, publication: Publication) -> list[int]:
+    """Which tasks of an import Label Studio silently dropped."""
+    stored = set(context.client.predicted_tasks(context.project_id, publication.name))
+    return [i for i in publication.task_ids if i not in stored]

@@ -1,0 +1,71 @@
+"""The child process of Bootstrap: `rarefirst bootstrap RUN_DIR`.
+
+A process of its own frees its memory when it ends, can be killed, and resumes from its
+checkpoint. It ends itself when the worker that started it is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+
+from models.backbones.images import open_image
+from models.config import BootstrapConfig
+from models.errors import ImageError
+from models.recipes.train_backbone import train_backbone
+
+from backend.files import write_atomically
+from backend.reconcile.actions.bootstrap import BootstrapRun
+from models.backbones import BackboneSpec
+
+logger = logging.getLogger(__name__)
+
+
+def main(run_dir: Path) -> int:
+    """Train the run's model and leave it in ``RUN_DIR/backbone``; returns the exit code."""
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    config = BootstrapRun.model_validate_json((run_dir / "run.json").read_bytes())
+    index = {name: number for number, name in enumerate(config.classes)}
+    images, targets = [], []
+    for task_id, label in sorted(config.labels.items()):
+        data = (run_dir / "images" / str(task_id)).read_bytes()
+        try:
+            images.append(open_image(data, max_pixels=config.max_pixels))
+        except ImageError as error:
+            logger.warning("task %s is left out: %s", task_id, error)
+            continue
+        targets.append(index[label])
+    backbone = train_backbone(
+        images,
+        targets,
+        class_names=config.classes,
+        spec=BackboneSpec(
+            architecture=config.architecture,
+            weights="none",
+            feature_layer=config.feature_layer or None,
+            num_classes=len(config.classes),
+            class_names=config.classes,
+            seed=config.seed,
+        ),
+        config=BootstrapConfig(steps=config.steps, device=config.device),
+        run_dir=run_dir,
+        seed=config.seed,
+        progress=lambda done, total, message="": write_atomically(
+            run_dir / "progress", f"{done} {total}"
+        ),
+    )
+    partial = run_dir / "backbone.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    backbone.save(partial)
+    partial.rename(run_dir / "backbone")
+    return 0
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

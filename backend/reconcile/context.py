@@ -1,0 +1,236 @@
+"""What one round works with: the project's stores, opened once and kept between rounds."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from models.registry import VersionRegistry
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from backend.labelstudio.client import LabelStudioClient, ProjectInfo
+from backend.labelstudio.connection import ConnectionRecord
+from backend.labelstudio.interface import ImageChoices
+from backend.labelstudio.media import MediaFetcher
+from backend.mirror import FeatureTable, Mirror, TaskTable
+from backend.projects import ProjectStore
+from backend.reconcile.ledger import UNBIASED, Ledger
+from backend.reconcile.state import BackboneState, Failures, SyncState
+from backend.settings import Settings
+from models.backbones import Backbone
+from models.types import Examples
+
+logger = logging.getLogger(__name__)
+
+
+class Tail(BaseModel):
+    """The sticky tail (``tail.json``)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    names: tuple[str, ...] = ()
+    unlearnable: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class LabelSnapshot(BaseModel):
+    """The labels that a version was fitted on (``labels.json`` in its folder)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ids: tuple[int, ...]
+    labels: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    def as_dict(self) -> dict[int, str]:
+        """Label by task id."""
+        return dict(zip(self.ids, self.labels, strict=True))
+
+
+class ProjectContext:
+    """One project in the hands of the loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: LabelStudioClient,
+        media: MediaFetcher,
+        store: ProjectStore,
+        project_id: int,
+    ) -> None:
+        self.settings = settings
+        self.client = client
+        self.media = media
+        self.store = store
+        self.project_id = project_id
+        self.mirror = Mirror(store.path("mirror"))
+        self.ledger = Ledger(store.path("ledger.jsonl"))
+        self.registry = VersionRegistry(store.path("versions"), keep=settings.keep_versions)
+        self.project: ProjectInfo | None = None
+        self.interface: ImageChoices | None = None
+        self.problems: list[str] = []
+        self.drift: list[str] = []
+        self._tasks: TaskTable | None = None
+        self._features: tuple[str, FeatureTable | None] | None = None
+        self._backbone: Backbone | None = None
+        self._hint_seen = 0.0
+
+    # What is kept in the store ----------------------------------------------------------------
+
+    @property
+    def sync(self) -> SyncState:
+        """How far the mirror has read."""
+        return self.store.read("sync.json", SyncState) or SyncState()
+
+    @property
+    def failures(self) -> Failures:
+        """Images that could not be read."""
+        return self.store.read("failures.json", Failures) or Failures()
+
+    @property
+    def tail(self) -> Tail:
+        """The sticky tail."""
+        return self.store.read("tail.json", Tail) or Tail()
+
+    @property
+    def connection(self) -> ConnectionRecord | None:
+        """What connecting found and set, None before the connection was completed."""
+        return self.store.read("connection.json", ConnectionRecord)
+
+    @property
+    def backbone_state(self) -> BackboneState | None:
+        """The active frozen model."""
+        return self.store.read("backbone.json", BackboneState)
+
+    def backbone_folder(self, fingerprint: str) -> Path:
+        """Where a frozen model lies."""
+        return self.store.path("backbones", fingerprint[:16])
+
+    # Hints ------------------------------------------------------------------------------------
+
+    def begin_looking(self) -> None:
+        """Remember the moment: hints that come later make another sync due."""
+        # File time stamps come from a clock of a few milliseconds: look a little early.
+        self._hint_seen = time.time() - 0.02
+
+    @property
+    def hint_seen(self) -> float:
+        """The moment of the last look."""
+        return self._hint_seen
+
+    def hinted(self) -> bool:
+        """Whether something happened since the last look."""
+        return any(
+            at is not None and at > self._hint_seen
+            for at in (self.store.hinted_at("changed"), self.store.hinted_at("deleted"))
+        )
+
+    # Tables, read once a change ---------------------------------------------------------------
+
+    def tasks(self) -> TaskTable:
+        """All mirrored tasks."""
+        if self._tasks is None:
+            self._tasks = self.mirror.tasks()
+        return self._tasks
+
+    def features(self) -> FeatureTable | None:
+        """Features of the active backbone whose image is still the task's."""
+        state = self.backbone_state
+        if state is None:
+            return None
+        if self._features is None or self._features[0] != state.fingerprint:
+            self._features = (state.fingerprint, self.mirror.features(state.fingerprint))
+        return self._features[1]
+
+    def forget_tasks(self) -> None:
+        """The mirror's tasks changed."""
+        self._tasks = None
+
+    def forget_features(self) -> None:
+        """The mirror's features changed."""
+        self._features = None
+
+    def backbone(self) -> Backbone:
+        """The active frozen model, loaded once."""
+        state = self.backbone_state
+        if state is None:
+            raise RuntimeError("the plan asked for a frozen model before Bootstrap made one")
+        if self._backbone is None or self._backbone.fingerprint != state.fingerprint:
+            self._backbone = Backbone.load(
+                self.backbone_folder(state.fingerprint), device=device(self.settings.device)
+            )
+        return self._backbone
+
+    # Derived ----------------------------------------------------------------------------------
+
+    def embedded_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of ``tasks()`` that have features, and the rows of ``features()`` they match."""
+        tasks, features = self.tasks(), self.features()
+        if features is None or not len(features) or not len(tasks):
+            empty = np.empty(0, dtype=np.int64)
+            return empty, empty
+        at = np.searchsorted(features.ids, tasks.ids)
+        at = np.minimum(at, len(features) - 1)
+        matches = (features.ids[at] == tasks.ids) & (features.digests[at] == tasks.digests)
+        rows = np.flatnonzero(matches)
+        return rows, at[rows]
+
+    def examples(self, rows: NDArray[np.int64]) -> Examples:
+        """Features of some rows of ``tasks()``, which must be embedded."""
+        features = self.features()
+        if features is None:
+            raise RuntimeError("examples were asked for before anything was embedded")
+        ids = self.tasks().ids[rows]
+        at = np.searchsorted(features.ids, ids)
+        return Examples(
+            ids=ids,
+            features=features.vectors[at].astype(np.float32),
+            logits=self._logits(features, at),
+        )
+
+    def _logits(self, features: FeatureTable, at: NDArray[np.int64]) -> NDArray[np.floating] | None:
+        """Original logits in the order of the config's classes; None where a class has none."""
+        state, classes = self.backbone_state, self.sync.classes
+        if features.logits is None or state is None or not state.classes:
+            return None
+        columns = {name: column for column, name in enumerate(state.classes)}
+        if any(name not in columns for name in classes):
+            return None
+        return features.logits[at][:, [columns[name] for name in classes]]
+
+    def labels(self) -> dict[int, str]:
+        """Labels that the config holds, by task id."""
+        tasks, classes = self.tasks(), set(self.sync.classes)
+        rows = tasks.rows(state="labeled")
+        return {
+            int(tasks.ids[row]): str(tasks.labels[row])
+            for row in rows
+            if tasks.labels[row] in classes
+        }
+
+    def counts(self, ids: Iterable[int] | None = None) -> Counter[str]:
+        """Labels by class, of all labeled tasks or of some."""
+        labels = self.labels()
+        return Counter(labels.values() if ids is None else (labels[i] for i in ids))
+
+    def unbiased_counts(self) -> Counter[str]:
+        """Labels by class that were not chosen by likelihood of being rare."""
+        return self.counts(i for i in self.labels() if self.ledger.origin(i) in UNBIASED)
+
+    def should_stop(self) -> Callable[[], bool]:
+        """Whether long, unimportant work should give way: something happened meanwhile."""
+        return self.hinted
+
+
+def device(name: str) -> str:
+    """``auto`` is the first CUDA device where there is one, else the processor."""
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda:0" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,59 @@
+"""Which tasks were ever put into a queue, and into which kind: how a task came to be labeled.
+
+A publication holds unlabeled tasks only, so a labeled task that stands in the ledger was labeled
+after our queue held it. That needs no clock, and survives the loss of the mirror.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Literal
+
+from backend.files import append_line
+
+Origin = Literal["initial", "queue", "diversity", "control"]
+
+#: Labels that say something of prevalence: not chosen by likelihood of being rare.
+UNBIASED: frozenset[Origin] = frozenset({"initial", "diversity", "control"})
+
+
+class Ledger:
+    """Append-only record of what was published (``ledger.jsonl``)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._origins: dict[int, Origin] = {}
+        self._read_to = 0
+
+    def append(
+        self, name: str, *, kind: str, task_ids: Collection[int], control_ids: Collection[int]
+    ) -> None:
+        """Write down a publication before its scores are imported."""
+        line = {
+            "name": name,
+            "origin": "diversity" if kind == "diversity" else "queue",
+            "ids": sorted(set(task_ids) - set(control_ids)),
+            "control": sorted(control_ids),
+        }
+        append_line(self.path, json.dumps(line))
+
+    def origin(self, task_id: int) -> Origin:
+        """How a labeled task came to be labeled; the newest queue that held it counts."""
+        self._catch_up()
+        return self._origins.get(task_id, "initial")
+
+    def _catch_up(self) -> None:
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
+            file.seek(self._read_to)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._read_to += len(line)
+                with contextlib.suppress(json.JSONDecodeError, KeyError):
+                    entry = json.loads(line)
+                    origin: Origin = entry["origin"]
+                    self._origins.update(dict.fromkeys(entry["ids"], origin))
+                    self._origins.update(dict.fromkeys(entry["control"], "control"))

@@ -1,0 +1,299 @@
+"""The loop: rounds of observe, plan, act for each project, and which projects there are."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from models.errors import ModelError
+
+from backend.errors import BackendError, LabelStudioUnavailable, ProjectGone
+from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.connection import ConnectionReport, connect, disconnect, drift
+from backend.labelstudio.media import MediaFetcher
+from backend.projects import ProjectStore, ProjectStores
+from backend.reconcile.actions import ACTIONS
+from backend.reconcile.context import ProjectContext
+from backend.reconcile.observe import NAME_PREFIX, observe, report
+from backend.reconcile.plan import Plan, plan
+from backend.reconcile.state import State
+from backend.reports import ProjectReport, RoundEntry
+from backend.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_MOST_STEPS = 10_000  # far above any real round: a plan that never ends is a bug, not a wait
+
+
+@dataclass
+class _Backoff:
+    """Growing pauses while a project cannot be worked on."""
+
+    failures: int = 0
+    until: float = 0.0
+
+    def failed(self, longest_s: float) -> None:
+        self.failures += 1
+        self.until = time.monotonic() + min(2.0**self.failures, longest_s)
+
+
+@dataclass
+class _Worked:
+    """What one round did, for the history."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+
+
+class Reconciler:
+    """Brings every connected project to where it should be.
+
+    One instance in a worker process; safe to call from several threads, each with another
+    project (`ProjectStore.lock` keeps two rounds of one project apart, also between processes).
+    """
+
+    def __init__(
+        self, settings: Settings, client: LabelStudioClient, stores: ProjectStores
+    ) -> None:
+        self.settings = settings
+        self.client = client
+        self.stores = stores
+        self.media = MediaFetcher.from_settings(client, settings)
+        self._contexts: dict[str, ProjectContext] = {}
+        self._backoff: dict[str, _Backoff] = {}
+        self._drift_checked: dict[str, float] = {}
+
+    # Projects ---------------------------------------------------------------------------------
+
+    def discover(self) -> list[ProjectStore]:
+        """Ask Label Studio which projects are connected to us; new ones get a store."""
+        found = []
+        for project in self.client.projects():
+            known = self.stores.find(project.id, int(project.created_at.timestamp()))
+            if known is not None:
+                found.append(known)
+            elif self._connected(project.id):
+                found.append(self._store(project.id))
+        return found
+
+    def register(self, project_id: int) -> ProjectStore | None:
+        """The store of a project that says it is connected to us; None if Label Studio denies it.
+
+        `/setup` may be called by anybody, so nothing in it is believed.
+        """
+        try:
+            if not self._connected(project_id):
+                return None
+            return self._store(project_id)
+        except ProjectGone:
+            return None
+
+    def _connected(self, project_id: int) -> bool:
+        return any(
+            connection.url.rstrip("/") == self.settings.url
+            or (connection.model_version or "").startswith(NAME_PREFIX)
+            for connection in self.client.connections(project_id)
+        )
+
+    def _store(self, project_id: int) -> ProjectStore:
+        project = self.client.project(project_id)
+        return self.stores.create(project.id, int(project.created_at.timestamp()), project.title)
+
+    def connect(
+        self, project_id: int, *, own_url: str | None, dry_run: bool, take_over: bool = False
+    ) -> ConnectionReport:
+        """Connect a project completely; idempotent."""
+        store = None if dry_run else self._store(project_id)
+        outcome = connect(
+            self.client,
+            project_id,
+            own_url=own_url or self.settings.url,
+            basic_auth=self.settings.basic_auth,
+            dry_run=dry_run,
+            take_over=take_over,
+        )
+        if store is not None and outcome.record is not None:
+            store.write("connection.json", outcome.record)
+            store.hint("changed")
+        return outcome
+
+    def disconnect(self, project_id: int, *, dry_run: bool) -> ConnectionReport:
+        """Put back what connecting changed."""
+        project = self.client.project(project_id)
+        store = self.stores.find(project_id, int(project.created_at.timestamp()))
+        context = self._context(store, project_id) if store else None
+        outcome = disconnect(
+            self.client,
+            project_id,
+            context.connection if context else None,
+            own_url=self.settings.url,
+            dry_run=dry_run,
+        )
+        if store is not None and not dry_run:
+            store.path("project.json").unlink(missing_ok=True)
+            store.path("connection.json").unlink(missing_ok=True)
+        return outcome
+
+    # Rounds -----------------------------------------------------------------------------------
+
+    def round(self, store: ProjectStore, *, reason: str) -> bool:
+        """Work on a project until nothing is left to do.
+
+        Label Studio being away, or an action failing, ends the round: what is published stays,
+        the next rounds come with growing pauses, and `status` says what is wrong.
+
+        Returns:
+            False where another round holds the project, which will see what happened.
+        """
+        card = store.card
+        if card is None:
+            return True
+        backoff = self._backoff.setdefault(store.key, _Backoff())
+        if reason == "timer" and time.monotonic() < backoff.until:
+            return True
+        with store.lock() as held:
+            if not held:
+                return False
+            context = self._context(store, card.project_id)
+            worked = _Worked()
+            before = dict(context.counts())
+            try:
+                self._work(context, worked, reason)
+            except ProjectGone as error:
+                self._gone(store, context, error)
+            except (BackendError, ModelError) as error:
+                self._failed(context, backoff, worked, error)
+            except Exception as error:
+                # A defect in one action must not end the loop for all projects.
+                logger.exception("project %s: round failed", card.project_id)
+                self._failed(context, backoff, worked, error)
+            else:
+                backoff.failures = 0
+            finally:
+                store.note("nothing")
+                self._remember(context, worked, reason, before)
+        return True
+
+    def observe(self, store: ProjectStore) -> ProjectReport:
+        """What the last round found, for `status`; reads only."""
+        found = store.read("report.json", ProjectReport)
+        if found is not None:
+            return found
+        card = store.card
+        return ProjectReport(
+            project_id=card.project_id if card else 0,
+            title=card.title if card else "",
+            at=datetime.now(UTC),
+            label_studio="not looked at yet",
+            next="sync: nothing is known yet",
+        )
+
+    def _context(self, store: ProjectStore, project_id: int) -> ProjectContext:
+        if store.key not in self._contexts:
+            self._contexts[store.key] = ProjectContext(
+                self.settings, self.client, self.media, store, project_id
+            )
+        return self._contexts[store.key]
+
+    def _work(self, context: ProjectContext, worked: _Worked, reason: str) -> None:
+        context.problems.clear()
+        synced = False
+        for _ in range(_MOST_STEPS):
+            state = observe(context, synced=synced)
+            step = plan(state, self.settings)
+            if synced or state.paused:
+                self._write_report(context, state, step)
+            if step.step is None:
+                break
+            logger.debug("project %s: %s (%s)", context.project_id, step.step, step.why)
+            context.store.note(step.step, 0, 0, step.why)
+            began = time.monotonic()
+            try:
+                ACTIONS[step.step](context, step)
+            finally:
+                spent = time.monotonic() - began
+                worked.seconds[step.step] = worked.seconds.get(step.step, 0.0) + spent
+            synced = synced or step.step == "sync"
+        else:
+            raise RuntimeError("a round did not come to an end; please report this")
+        if reason == "timer":
+            self._check_drift(context)
+
+    def _write_report(self, context: ProjectContext, state: State, step: Plan) -> None:
+        context.store.write("report.json", report(context, state, step))
+
+    def _check_drift(self, context: ProjectContext) -> None:
+        """Now and then, see what a person changed; it is reported and left alone."""
+        record = context.connection
+        checked = self._drift_checked.get(context.store.key, -self.settings.discover_s)
+        if record is None or time.monotonic() - checked < self.settings.discover_s:
+            return
+        self._drift_checked[context.store.key] = time.monotonic()
+        context.drift = drift(self.client, record)
+
+    def _gone(self, store: ProjectStore, context: ProjectContext, error: ProjectGone) -> None:
+        """A project deleted in Label Studio: its folder stays, the loop leaves it."""
+        logger.warning("project %s is gone from Label Studio: %s", context.project_id, error)
+        store.path("project.json").rename(store.path("project.gone.json"))
+        self._contexts.pop(store.key, None)
+
+    def _failed(
+        self, context: ProjectContext, backoff: _Backoff, worked: _Worked, error: Exception
+    ) -> None:
+        worked.error = str(error) or type(error).__name__
+        backoff.failed(self.settings.backoff_max_s)
+        away = isinstance(error, LabelStudioUnavailable)
+        if away:
+            logger.warning("project %s: %s", context.project_id, worked.error)
+        elif isinstance(error, BackendError | ModelError):
+            logger.error("project %s: %s", context.project_id, worked.error)
+        old = self.observe(context.store)
+        update: dict[str, object] = {
+            "at": datetime.now(UTC),
+            "label_studio": worked.error if away else old.label_studio,
+            "next": f"try again in {max(0.0, backoff.until - time.monotonic()):.0f} s",
+        }
+        if not away:
+            update["problems"] = (*context.problems, worked.error)
+        context.store.write("report.json", old.model_copy(update=update))
+
+    def _remember(
+        self, context: ProjectContext, worked: _Worked, reason: str, before: dict[str, int]
+    ) -> None:
+        """One line of history for each round that changed something."""
+        if not context.store.root.exists() or context.store.card is None:
+            return
+        counts = dict(context.counts())
+        acted = set(worked.seconds) - {"sync"}
+        if not acted and not worked.error and counts == before:
+            return
+        tail = set(context.tail.names)
+        labels = context.labels()
+        publications = context.store.publications()
+        served = publications.published
+        from_queue = [labels[i] for i in served.task_ids if i in labels] if served else []
+        previous = publications.previous
+        if "publish" in worked.seconds and previous is not None:
+            from_queue = [labels[i] for i in previous.task_ids if i in labels]
+        origins: dict[str, int] = {}
+        for task_id in labels:
+            origin = context.ledger.origin(task_id)
+            origins[origin] = origins.get(origin, 0) + 1
+        version = context.registry.active()
+        context.store.append_history(
+            RoundEntry(
+                at=datetime.now(UTC),
+                reason=reason,
+                labels_by_class=counts,
+                labels_by_origin=origins,
+                rare_found=sum(count for name, count in counts.items() if name in tail),
+                queue_labeled=len(from_queue),
+                queue_rare=sum(label in tail for label in from_queue),
+                version=version.name if version else "",
+                publication=served.name if served else "",
+                seconds={step: round(spent, 3) for step, spent in worked.seconds.items()},
+                error=worked.error,
+            )
+        )

@@ -1,0 +1,181 @@
+"""Observe: what is, from the mirror, the registry and what Label Studio last said. Cheap."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+import numpy as np
+
+from backend.projects import Publications
+from backend.reconcile.actions import bootstrap, embed
+from backend.reconcile.context import LabelSnapshot, ProjectContext
+from backend.reconcile.plan import Plan
+from backend.reconcile.state import FitFacts, QueueFacts, State
+from backend.reports import ProjectReport
+
+#: What our /setup answers before anything was published, and what every name of ours begins with.
+NAME_PREFIX = "rarefirst-"
+
+
+def observe(context: ProjectContext, *, synced: bool) -> State:
+    """The facts that decide what to do next.
+
+    Args:
+        context: the project.
+        synced: the mirror was read in this round.
+    """
+    settings, store = context.settings, context.store
+    if store.paused:
+        return State(paused=True)
+    if not synced or context.hinted():
+        return State(synced=False)
+    sync = context.sync
+    labels = context.labels()
+    tasks = context.tasks()
+    embedded, _ = context.embedded_rows()
+    unlabeled = np.asarray(tasks.states == "unlabeled", dtype=bool)
+    backbone = context.backbone_state
+    publications = store.publications()
+    may_switch, owner, lost = _ownership(context, publications)
+    return State(
+        synced=True,
+        completed=context.connection is not None,
+        config_error=sync.config_error,
+        usable_labels=len(labels),
+        label_kinds=len(set(labels.values())),
+        labels_changed_ago_s=max(0.0, time.time() - sync.labels_changed_s),
+        backbone=backbone,
+        backbone_wanted=backbone is not None and backbone.source != bootstrap.source(settings),
+        trainable=bootstrap.trainable(settings),
+        bootstrap_blocked=bootstrap.blocked(context),
+        missing_labeled=len(embed.missing_rows(context, labeled=True)) if backbone else 0,
+        missing_pool=len(embed.missing_rows(context, labeled=False)) if backbone else 0,
+        embedded_pool=int(unlabeled[embedded].sum()),
+        embedded=len(embedded),
+        pool=int(unlabeled.sum()),
+        fit=_fit_facts(context, labels),
+        queue=_queue_facts(context, publications),
+        candidate=publications.candidate is not None,
+        may_switch=may_switch,
+        owner=owner,
+        lost=lost,
+        leftovers=len(publications.leftovers),
+        force_fit=store.hinted_at("force_fit") is not None,
+    )
+
+
+def _fit_facts(context: ProjectContext, labels: dict[int, str]) -> FitFacts | None:
+    version = context.registry.active()
+    if version is None:
+        return None
+    text = (version.path / "labels.json").read_bytes()
+    snapshot = LabelSnapshot.model_validate_json(text)
+    known = snapshot.as_dict()
+    differing = sum(known.get(i) != labels.get(i) for i in known.keys() | labels.keys())
+    backbone = context.backbone_state
+    return FitFacts(
+        version=version.name,
+        labels_differing=differing,
+        same_backbone=backbone is not None
+        and version.card.backbone_fingerprint == backbone.fingerprint,
+        same_classes=snapshot.classes == context.sync.classes,
+    )
+
+
+def _queue_facts(context: ProjectContext, publications: Publications) -> QueueFacts | None:
+    served = publications.published
+    if served is None:
+        return None
+    return QueueFacts(
+        version=served.version,
+        size=len(served.task_ids),
+        left=queue_left(context, publications),
+        embedded=served.embedded,
+    )
+
+
+def queue_left(context: ProjectContext, publications: Publications) -> int:
+    """Published tasks that are still unlabeled."""
+    served = publications.published
+    if served is None:
+        return 0
+    tasks = context.tasks()
+    unlabeled = tasks.ids[tasks.rows(state="unlabeled")]
+    return int(np.isin(np.asarray(served.task_ids, dtype=np.int64), unlabeled).sum())
+
+
+def _ownership(context: ProjectContext, publications: Publications) -> tuple[bool, str, bool]:
+    """Whether the project's model version is ours to set, whose it is, and if scores are lost.
+
+    What a person (or another backend) set is left alone: `rarefirst connect` takes it back.
+    """
+    project, record = context.project, context.connection
+    if project is None:
+        return False, "not known yet", False
+    now = project.model_version or ""
+    if project.model_version is None and publications.published is not None:
+        return True, "", True  # Label Studio sets null when the current version was deleted
+    allowed = {""} if publications.published is None else {publications.published.name}
+    if publications.candidate is not None:
+        allowed.add(publications.candidate.name)
+    if record is not None:
+        if publications.published is None:
+            allowed.add(record.title)
+        if record.replaceable_model_version is not None:
+            allowed.add(record.replaceable_model_version)
+    if now in allowed or (publications.published is None and now.startswith(NAME_PREFIX)):
+        return True, "", False
+    named = f"{now!r}" if now else "empty (also set by switching predictions off)"
+    return (
+        False,
+        f"{named}, set by a person or another backend; `rarefirst connect` takes it",
+        False,
+    )
+
+
+def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "") -> ProjectReport:
+    """What people are told by `rarefirst status`."""
+    store = context.store
+    tasks, classes = context.tasks(), set(context.sync.classes)
+    labels = context.labels()
+    tail = context.tail
+    version = context.registry.active()
+    backbone = context.backbone_state
+    all_labels = tasks.labels[tasks.rows(state="labeled")]
+    fit = state.fit
+    return ProjectReport(
+        project_id=context.project_id,
+        title=context.project.title if context.project else "",
+        at=datetime.now(UTC),
+        label_studio=trouble or "reachable",
+        tasks=len(tasks),
+        labeled=len(all_labels),
+        skipped=len(tasks.rows(state="skipped")),
+        conflicts=len(tasks.rows(state="conflict")),
+        embedded=len(context.embedded_rows()[0]),
+        failed=dict(Counter(failure.reason for failure in context.failures.by_task.values())),
+        labels_by_class=dict(context.counts()),
+        labels_by_origin=dict(Counter(context.ledger.origin(i) for i in labels)),
+        unknown_labels=dict(Counter(str(name) for name in all_labels if name not in classes)),
+        tail=tail.names,
+        unlearnable=tail.unlearnable,
+        labels_since_fit=fit.labels_differing if fit else len(labels),
+        backbone=f"{backbone.how} {context.settings.backbone}" if backbone else "",
+        version=version.name if version else "",
+        queue_left=queue_left(context, store.publications()),
+        next=f"{plan.step}: {plan.why}" if plan.step else plan.why,
+        why_not=plan.waiting,
+        problems=(*context.problems, *_explanations(context, version)),
+        drift=tuple(context.drift),
+    )
+
+
+def _explanations(context: ProjectContext, version: object) -> tuple[str, ...]:
+    from models.registry import Version
+
+    said = [*context.tail.notes, *context.registry.problems]
+    if isinstance(version, Version) and version.card.explanation:
+        said.append(version.card.explanation)
+    return tuple(said)

@@ -1,0 +1,137 @@
+"""What `observe` finds and `plan` decides on: plain facts, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class SyncState(BaseModel):
+    """How far the mirror has read (``sync.json``).
+
+    Attributes:
+        watermark: newest ``updated_at`` read, by Label Studio's clock.
+        ids_checked_s: when task ids were last compared, Unix seconds.
+        labels_changed_s: when a label last changed in the mirror, Unix seconds.
+        classes: the labels of the config, in its order.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    watermark: datetime | None = None
+    ids_checked_s: float = 0.0
+    labels_changed_s: float = 0.0
+    classes: tuple[str, ...] = ()
+    config_error: str = ""
+
+
+class BackboneState(BaseModel):
+    """The active frozen model (``backbone.json``).
+
+    Attributes:
+        fingerprint: of its weights, architecture and preprocessing.
+        how: ``bootstrapped`` on the labels at hand, ``pretrained``, ``given``, or ``untrained``
+            (random weights, until there are labels to train on).
+        labels: labels it was bootstrapped on, 0 otherwise.
+        source: the settings that it was made from; other settings make another one.
+        classes: what its head tells apart, empty where that is not the project's labels.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    fingerprint: str
+    how: str
+    labels: int = 0
+    source: str = ""
+    classes: tuple[str, ...] = ()
+
+
+class Failure(BaseModel):
+    """An image that could not be read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: str
+    digest: str
+    tries: int = 1
+    next_try_s: float = 0.0
+
+
+class Failures(BaseModel):
+    """Images that could not be read, by task id (``failures.json``)."""
+
+    by_task: dict[int, Failure] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FitFacts:
+    """What the active version was fitted on, against what is there now."""
+
+    version: str
+    labels_differing: int
+    same_backbone: bool
+    same_classes: bool
+
+
+@dataclass(frozen=True)
+class QueueFacts:
+    """What Label Studio serves, against what could be served."""
+
+    version: str
+    size: int
+    left: int
+    embedded: int
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that decides what to do next for one project.
+
+    Attributes:
+        synced: the mirror was read after the last hint.
+        completed: the connection was completed once.
+        config_error: why the label config cannot be served, empty if it can.
+        usable_labels: labels that the config holds; label_kinds: different ones among them.
+        labels_changed_ago_s: seconds since a label last changed.
+        backbone: the active frozen model, None before the first.
+        backbone_wanted: the settings ask for another one than the active.
+        trainable: Bootstrap may train a model, none was given.
+        bootstrap_blocked: why training it is not tried now, empty if it may be.
+        missing_labeled, missing_pool: tasks without features whose image may be tried now.
+        embedded_pool: unlabeled tasks with features; pool: unlabeled tasks.
+        embedded: tasks with features, labeled or not.
+        fit: None before the first fit.
+        queue: None before the first publication.
+        candidate: a publication was begun and not finished.
+        may_switch: the project's model version is ours to set; otherwise `owner` says whose.
+        lost: Label Studio no longer holds the published scores.
+        leftovers: old sets of scores that are still in Label Studio.
+        force_fit: a person pressed Start training.
+    """
+
+    paused: bool = False
+    synced: bool = True
+    completed: bool = True
+    config_error: str = ""
+    usable_labels: int = 0
+    label_kinds: int = 0
+    labels_changed_ago_s: float = 0.0
+    backbone: BackboneState | None = None
+    backbone_wanted: bool = False
+    trainable: bool = True
+    bootstrap_blocked: str = ""
+    missing_labeled: int = 0
+    missing_pool: int = 0
+    embedded_pool: int = 0
+    embedded: int = 0
+    pool: int = 0
+    fit: FitFacts | None = None
+    queue: QueueFacts | None = None
+    candidate: bool = False
+    may_switch: bool = True
+    owner: str = ""
+    lost: bool = False
+    leftovers: int = 0
+    force_fit: bool = False

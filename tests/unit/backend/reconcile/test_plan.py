@@ -1,0 +1,135 @@
+"""The policy as a table: one line a situation, and what is done in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from backend.reconcile.plan import plan
+from backend.reconcile.state import BackboneState, FitFacts, QueueFacts, State
+from backend.settings import Settings
+
+SETTINGS = Settings(fit_every_labels=10, fit_idle_s=20, top_up_below=0.34)
+TRAINED = BackboneState(fingerprint="f" * 64, how="bootstrapped", labels=160)
+UNTRAINED = BackboneState(fingerprint="0" * 64, how="untrained")
+FIT = FitFacts("v0002", labels_differing=0, same_backbone=True, same_classes=True)
+QUEUE = QueueFacts(version="v0002", size=300, left=300, embedded=1560)
+DONE = State(
+    usable_labels=160,
+    label_kinds=10,
+    labels_changed_ago_s=3.0,
+    backbone=TRAINED,
+    embedded_pool=1400,
+    embedded=1560,
+    pool=1400,
+    fit=FIT,
+    queue=QUEUE,
+)
+
+
+def fit(**changes: object) -> FitFacts:
+    return replace(FIT, **changes)
+
+
+def queue(**changes: object) -> QueueFacts:
+    return replace(QUEUE, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "step"),
+    [
+        pytest.param({}, None, id="nothing-to-do"),
+        pytest.param({"paused": True, "synced": False}, None, id="paused-before-all"),
+        pytest.param({"synced": False, "candidate": True}, "sync", id="look-first"),
+        pytest.param({"completed": False}, "connect", id="connected-by-hand"),
+        pytest.param({"config_error": "no image"}, None, id="config-not-served"),
+        pytest.param({"backbone": None}, "bootstrap", id="no-frozen-model"),
+        pytest.param({"backbone_wanted": True}, "bootstrap", id="settings-changed"),
+        pytest.param({"backbone": UNTRAINED}, "bootstrap", id="enough-labels-to-train"),
+        pytest.param(
+            {"backbone": UNTRAINED, "usable_labels": 39}, None, id="too-few-labels-to-train"
+        ),
+        pytest.param(
+            {"backbone": UNTRAINED, "label_kinds": 1}, None, id="one-class-trains-nothing"
+        ),
+        pytest.param(
+            {"backbone": UNTRAINED, "bootstrap_blocked": "failed"}, None, id="training-failed"
+        ),
+        pytest.param({"backbone": UNTRAINED, "trainable": False}, None, id="model-was-given"),
+        pytest.param({"usable_labels": 319}, None, id="labels-not-doubled"),
+        pytest.param({"usable_labels": 320}, "bootstrap", id="labels-doubled"),
+        pytest.param(
+            {"usable_labels": 320, "trainable": False}, None, id="given-model-is-kept-as-it-is"
+        ),
+        pytest.param({"missing_labeled": 3, "fit": None}, "embed", id="labeled-images-first"),
+        pytest.param(
+            {"missing_pool": 1000, "embedded_pool": 400, "queue": None, "fit": None},
+            "embed",
+            id="not-enough-for-a-first-queue",
+        ),
+        pytest.param({"fit": None, "queue": None}, "fit", id="first-fit"),
+        pytest.param({"fit": fit(labels_differing=9)}, None, id="too-few-new-labels"),
+        pytest.param({"fit": fit(labels_differing=10)}, "fit", id="enough-new-labels"),
+        pytest.param(
+            {"fit": fit(labels_differing=1), "labels_changed_ago_s": 20.0},
+            "fit",
+            id="few-new-labels-but-quiet",
+        ),
+        pytest.param({"labels_changed_ago_s": 999.0}, None, id="quiet-and-nothing-new"),
+        pytest.param({"force_fit": True}, "fit", id="start-training"),
+        pytest.param({"fit": fit(same_backbone=False)}, "fit", id="another-frozen-model"),
+        pytest.param({"fit": fit(same_classes=False)}, "fit", id="another-label-config"),
+        pytest.param(
+            {"fit": None, "embedded": 0, "queue": None, "embedded_pool": 0},
+            None,
+            id="nothing-embedded",
+        ),
+        pytest.param({"queue": None}, "publish", id="first-publication"),
+        pytest.param({"queue": queue(version="v0001")}, "publish", id="newer-version"),
+        pytest.param(
+            {"queue": queue(version="v0001"), "may_switch": False, "owner": "'other'"},
+            None,
+            id="model-version-is-somebody-elses",
+        ),
+        pytest.param({"candidate": True}, "publish", id="killed-while-publishing"),
+        pytest.param({"lost": True}, "publish", id="scores-deleted-in-label-studio"),
+        pytest.param({"queue": queue(left=103)}, None, id="queue-long-enough"),
+        pytest.param({"queue": queue(left=101)}, "publish", id="top-up"),
+        pytest.param(
+            {"queue": queue(left=20), "embedded_pool": 20, "pool": 20}, None, id="nothing-to-top-up"
+        ),
+        pytest.param({"embedded_pool": 0, "pool": 0, "queue": None}, None, id="all-labeled"),
+        pytest.param({"queue": queue(embedded=1559)}, "publish", id="new-images-all-embedded"),
+        pytest.param(
+            {"queue": queue(embedded=1559), "missing_pool": 99}, "embed", id="new-images-to-come"
+        ),
+        pytest.param(
+            {"queue": queue(embedded=780), "missing_pool": 99}, "publish", id="embedded-doubled"
+        ),
+        pytest.param({"missing_pool": 5}, "embed", id="rest-of-the-pool"),
+        pytest.param({"leftovers": 1}, "cleanup", id="old-scores-last"),
+        pytest.param(
+            {"leftovers": 1, "fit": fit(labels_differing=10)}, "fit", id="labels-before-old-scores"
+        ),
+    ],
+)
+def test_next_step(changes: dict[str, object], step: str | None) -> None:
+    assert plan(replace(DONE, **changes), SETTINGS).step == step
+
+
+def test_labeled_images_are_embedded_before_the_pool() -> None:
+    assert plan(replace(DONE, missing_labeled=1, missing_pool=9), SETTINGS).which == "labeled"
+    assert plan(replace(DONE, missing_pool=9), SETTINGS).which == "pool"
+
+
+def test_says_why_not_yet() -> None:
+    state = replace(DONE, fit=fit(labels_differing=4), may_switch=False, owner="'other'")
+    waiting = " | ".join(plan(state, SETTINGS).waiting)
+    assert "at 10 new labels, there are 4 (or 20 s after the last)" in waiting
+    assert "trained again at 320 labels, there are 160" in waiting
+    assert "model version is 'other'" in waiting
+
+
+def test_paused_says_how_to_go_on() -> None:
+    assert "rarefirst resume" in plan(State(paused=True), SETTINGS).why
