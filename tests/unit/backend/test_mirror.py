@@ -76,7 +76,7 @@ def test_logits_and_backbones_are_kept_apart(mirror: Mirror) -> None:
 
 
 def test_compaction_keeps_everything_and_bounds_the_files(tmp_path: Path) -> None:
-    mirror = Mirror(tmp_path / "mirror", keep_old=timedelta(0))
+    mirror = Mirror(tmp_path / "mirror", keep_old=timedelta(milliseconds=1))
     for i in range(1, 121):
         mirror.upsert([MirroredTask(i, str(i))])
     assert len(mirror.tasks()) == 120
