@@ -1,0 +1,180 @@
+"""Everything that can go wrong in the service, with what to answer and whether to try again.
+
+    BackendError
+    ├── MissingConfiguration        a setting that is needed is not set
+    ├── BadRequest                  a client sent us something that we cannot read
+    │   └── RequestTooLarge
+    ├── LabelStudioError
+    │   ├── LabelStudioUnavailable  refused, timed out, 5xx, 429: try again later
+    │   └── LabelStudioRefused      4xx: trying again changes nothing
+    │       ├── Unauthorized        the token is dead, disabled, or of the wrong kind
+    │       ├── AddressBlocked      Label Studio does not talk to our address
+    │       └── NotFound
+    │           └── ProjectGone     the project was deleted, or is of another organization
+    ├── ConnectionIncomplete        connected, but events or scores would not arrive
+    ├── UnsupportedLabelConfig      the label config is not one that we can serve
+    ├── MediaError                  an image that cannot be had
+    └── PublishError                Label Studio did not take the scores
+
+Each has a ``code`` for machines and the ``http_status`` that our own endpoints answer with.
+"""
+
+# ruff: noqa: N818 -- a name says what happened ("NotFound"); "Error" after it would add nothing.
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class BackendError(Exception):
+    """Root of all errors of the service."""
+
+    code: ClassVar[str] = "internal"
+    http_status: ClassVar[int] = 500
+
+
+class MissingConfiguration(BackendError):
+    """Settings that are needed are not set.
+
+    Attributes:
+        names: the environment variables.
+    """
+
+    code = "missing_configuration"
+    http_status = 503
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(f"not set: {', '.join(self.names)}; set them and start again")
+
+
+class BadRequest(BackendError):
+    """A request that is not what the protocol says."""
+
+    code = "bad_request"
+    http_status = 400
+
+
+class RequestTooLarge(BadRequest):
+    """A request body over the limit."""
+
+    code = "request_too_large"
+    http_status = 413
+
+
+class LabelStudioError(BackendError):
+    """Label Studio did not do what was asked."""
+
+    code = "label_studio"
+    http_status = 502
+
+
+class LabelStudioUnavailable(LabelStudioError):
+    """Label Studio cannot be reached or is in trouble; later it may work."""
+
+    code = "label_studio_unavailable"
+    http_status = 503
+
+
+class LabelStudioRefused(LabelStudioError):
+    """Label Studio refused the request.
+
+    Attributes:
+        status: its HTTP status.
+        detail: what it said.
+    """
+
+    code = "label_studio_refused"
+
+    def __init__(self, message: str, *, status: int, detail: str = "") -> None:
+        self.status = status
+        self.detail = detail
+        super().__init__(message)
+
+
+class Unauthorized(LabelStudioRefused):
+    """Label Studio does not accept the token."""
+
+    code = "label_studio_unauthorized"
+
+
+class AddressBlocked(LabelStudioRefused):
+    """Label Studio refuses to talk to an address on a reserved network."""
+
+    code = "address_blocked"
+
+
+class NotFound(LabelStudioRefused):
+    """Label Studio knows no such thing."""
+
+    code = "label_studio_not_found"
+    http_status = 404
+
+
+class ProjectGone(NotFound):
+    """The project was deleted, or belongs to an organization that the token cannot see.
+
+    Attributes:
+        project_id: which.
+    """
+
+    code = "project_gone"
+    http_status = 404
+
+    def __init__(self, project_id: int) -> None:
+        self.project_id = project_id
+        super().__init__(
+            f"Label Studio has no project {project_id} that this token can see", status=404
+        )
+
+
+class ConnectionIncomplete(BackendError):
+    """The project is connected, but something that the loop needs is missing."""
+
+    code = "connection_incomplete"
+    http_status = 409
+
+
+class UnsupportedLabelConfig(BackendError):
+    """A label config that no task type serves.
+
+    Attributes:
+        found: tags of the config.
+        supported: tags that we serve.
+    """
+
+    code = "unsupported_label_config"
+    http_status = 422
+
+    def __init__(self, reason: str, *, found: Iterable[str], supported: Iterable[str]) -> None:
+        self.found = tuple(found)
+        self.supported = tuple(supported)
+        super().__init__(
+            f"{reason}; tags found: {', '.join(self.found) or 'none'}; "
+            f"supported: {' + '.join(self.supported)}"
+        )
+
+
+class MediaError(BackendError):
+    """An image that cannot be fetched.
+
+    Attributes:
+        reason: why, without the address's query string.
+        retryable: whether another try may succeed without anybody changing anything.
+    """
+
+    code = "media"
+    http_status = 422
+
+    def __init__(self, reason: str, *, retryable: bool = False) -> None:
+        self.reason = reason
+        self.retryable = retryable
+        super().__init__(reason)
+
+
+class PublishError(BackendError):
+    """Label Studio did not store the scores that were sent."""
+
+    code = "publish"
+    http_status = 502
