@@ -1,0 +1,232 @@
+"""From a specification to a network with weights: the table of architectures."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from urllib.error import URLError
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision import models as zoo
+
+from models.errors import ConfigError, WeightsError
+from models.networks import Cnn4, ResNet32
+
+logger = logging.getLogger(__name__)
+
+BACKBONES: Mapping[str, Callable[[int], nn.Module]] = MappingProxyType(
+    {"cnn4": Cnn4, "resnet32": ResNet32}
+)
+"""Our own networks, from K to a network; every torchvision classifier goes by its name too."""
+
+_GREY = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+_REFUSED = frozenset({"googlenet", "inception_v3"})
+
+
+class BackboneSpec(BaseModel):
+    """Which frozen model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: str = Field(
+        "cnn4", description="torchvision classifier, cnn4, resnet32, or module:factory."
+    )
+    weights: str = Field(
+        "none", description="DEFAULT (torchvision's), none, or a .safetensors, .pt or .pth file."
+    )
+    feature_layer: str | None = Field(
+        None, description="Name of the penultimate layer; None: the input of the last Linear."
+    )
+    num_classes: int = Field(10, ge=1, description="K where the network is made without weights.")
+    class_names: tuple[str, ...] | None = Field(
+        None, description="What the head tells apart; None where that is not the project's classes."
+    )
+    input_size: int | None = Field(None, ge=8, description="Side of the square input, in pixels.")
+    seed: int = Field(0, ge=0, description="Seed of weights that are not read.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BackboneSpec:
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ValueError(
+                f"{len(self.class_names)} class names for {self.num_classes} classes; "
+                "expected one name for each class"
+            )
+        return self
+
+
+class Recipe(BaseModel):
+    """How pictures become inputs of a network."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input_size: int = Field(description="Side of the center crop, in pixels.")
+    resize: int = Field(description="Shorter side before the crop, in pixels.")
+    mean: tuple[float, float, float] = Field(description="Of each channel, on [0, 1].")
+    std: tuple[float, float, float] = Field(description="Of each channel, on [0, 1].")
+
+
+def build(spec: BackboneSpec) -> tuple[nn.Module, Recipe, tuple[str, ...] | None]:
+    """Make the network, fill in its weights, and say how it is fed.
+
+    Returns: the network, its recipe, and its class names over the project's classes or None.
+
+    Raises:
+        ConfigError: if nothing is called so.
+        WeightsError: if the weights cannot be had.
+    """
+    names = spec.class_names
+    if spec.architecture in BACKBONES:
+        with _seeded(spec.seed):
+            network = BACKBONES[spec.architecture](_classes_in(spec))
+        if spec.weights == "DEFAULT":
+            raise WeightsError(
+                f"there are no published weights of {spec.architecture}; "
+                "give a file, or none to train it on your labels"
+            )
+        recipe = _square(spec.input_size or 32)
+    elif ":" in spec.architecture:
+        network, recipe, own_names = _from_factory(spec)
+        names = names or own_names
+    else:
+        network, recipe = _from_torchvision(spec)
+        # ImageNet's classes are not the project's.
+        names = None if spec.weights == "DEFAULT" else names
+    if spec.weights not in {"DEFAULT", "none"}:
+        _fill(network, Path(spec.weights))
+    return network, recipe, names
+
+
+def _square(size: int) -> Recipe:
+    return Recipe(input_size=size, resize=size, mean=_GREY[0], std=_GREY[1])
+
+
+def _from_torchvision(spec: BackboneSpec) -> tuple[nn.Module, Recipe]:
+    known = zoo.list_models(module=zoo)
+    if spec.architecture not in known:
+        raise ConfigError(
+            f"found backbone {spec.architecture!r}; expected {', '.join(sorted(BACKBONES))}, "
+            "module:factory, or a torchvision classifier such as resnet18"
+        )
+    if spec.architecture in _REFUSED:
+        raise ConfigError(
+            f"{spec.architecture} keeps settings that its weights do not hold; take another one"
+        )
+    published = zoo.get_model_weights(spec.architecture)
+    size, resize, (mean, std) = 224, 256, _IMAGENET
+    if hasattr(published, "DEFAULT"):
+        preset = published.DEFAULT.transforms()
+        size, resize = int(preset.crop_size[0]), int(preset.resize_size[0])
+        mean, std = tuple(preset.mean), tuple(preset.std)
+    if spec.input_size is not None:
+        size, resize = spec.input_size, round(spec.input_size * resize / size)
+    recipe = Recipe(input_size=size, resize=resize, mean=mean, std=std)
+    if spec.weights == "DEFAULT":
+        try:
+            return zoo.get_model(spec.architecture, weights="DEFAULT"), recipe
+        except (URLError, OSError, RuntimeError, ValueError) as error:
+            raise WeightsError(
+                f"the published weights of {spec.architecture} could not be downloaded ({error}); "
+                "put a .safetensors or .pth file on this machine and set RAREFIRST_WEIGHTS to its "
+                "path, or set it to none"
+            ) from error
+    with _seeded(spec.seed):
+        network = zoo.get_model(spec.architecture, weights=None, num_classes=_classes_in(spec))
+    return network, recipe
+
+
+def _from_factory(spec: BackboneSpec) -> tuple[nn.Module, Recipe, tuple[str, ...] | None]:
+    module_name, _, factory_name = spec.architecture.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), factory_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"backbone {spec.architecture!r} cannot be imported ({error}); expected module:factory "
+            "where the module is on the Python path of the service"
+        ) from error
+    with _seeded(spec.seed):
+        network = factory()
+    if not isinstance(network, nn.Module):
+        raise ConfigError(
+            f"{spec.architecture} returned {type(network).__name__}; expected an nn.Module from "
+            "images (N, 3, H, W) to logits (N, K)"
+        )
+    size = spec.input_size or int(getattr(network, "input_size", 224))
+    mean = tuple(float(x) for x in getattr(network, "mean", _IMAGENET[0]))
+    std = tuple(float(x) for x in getattr(network, "std", _IMAGENET[1]))
+    names = getattr(network, "class_names", None)
+    recipe = Recipe.model_validate(
+        {"input_size": size, "resize": size, "mean": mean, "std": std}, strict=False
+    )
+    return network, recipe, tuple(str(name) for name in names) if names is not None else None
+
+
+def _classes_in(spec: BackboneSpec) -> int:
+    """K of the weights file, so that a head of another width than the project's still loads."""
+    if spec.weights in {"DEFAULT", "none"}:
+        return spec.num_classes
+    state = read_weights(Path(spec.weights))
+    widths = [value.shape[0] for name, value in state.items() if _is_linear(name, value)]
+    return int(widths[-1]) if widths else spec.num_classes
+
+
+def _is_linear(name: str, value: Tensor) -> bool:
+    return name.endswith("weight") and value.ndim == 2
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A state dict from a file; nothing in it is executed.
+
+    Raises: WeightsError: if it is not there, not readable, or holds something else.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"found no file {path}; RAREFIRST_WEIGHTS is DEFAULT, none, or the path of a "
+            ".safetensors, .pt or .pth file"
+        ) from error
+    except Exception as error:
+        # torch.load and safetensors raise many kinds for a damaged file (pickle, zip, EOF, JSON).
+        if not isinstance(error, SafetensorError | RuntimeError | ValueError | OSError | EOFError):
+            logger.debug("reading %s", path, exc_info=True)
+        raise WeightsError(
+            f"{path} is no state dict that can be read safely ({type(error).__name__}); "
+            "save it again as .safetensors, or with torch.save(model.state_dict(), path)"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise WeightsError(f"{path} holds {type(loaded).__name__}; expected a state dict")
+    return {name.removeprefix("module."): value for name, value in loaded.items()}
+
+
+def _fill(network: nn.Module, path: Path) -> None:
+    try:
+        network.load_state_dict(read_weights(path))
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise WeightsError(
+            f"the weights in {path} do not fit the network: {' '.join(lines[1:3]).strip()}; "
+            "set RAREFIRST_BACKBONE to the architecture they were made for"
+        ) from error
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Weights by seed, without touching the caller's random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
