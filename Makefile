@@ -56,7 +56,7 @@ bench: $(OURS) ## every benchmark in turn; each prints JSON
 
 lock: $(OURS) ## resolve the lock files anew from pyproject.toml (LOCK_ARGS=--upgrade for newer versions)
 	@echo hatchling | $(LOCK) -o requirements.lock pyproject.toml - >/dev/null
-	@printf 'hatchling\nuv\n' | $(LOCK) -o requirements-dev.lock --group dev -c requirements.lock \
+	@printf 'hatchling\neditables\nuv\n' | $(LOCK) -o requirements-dev.lock --group dev -c requirements.lock \
 		pyproject.toml - >/dev/null
 	@echo label-studio==1.23.2 | $(LOCK) -o requirements-label-studio.lock - >/dev/null
 	@echo "[lock] written; the next make installs what changed"
