@@ -76,6 +76,12 @@ class Settings(BaseSettings):
         validation_alias=_named("THREADS", "RAREFIRST_THREADS"),
         description="Threads of each web process.",
     )
+    worker_threads: int = Field(
+        4, ge=1, description="Projects that the worker brings up to date at the same time."
+    )
+    torch_threads: int = Field(
+        0, ge=0, description="Threads of torch in the worker; 0: one a core that may be used."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO",
         validation_alias=_named("LOG_LEVEL", "RAREFIRST_LOG_LEVEL"),

@@ -1,0 +1,137 @@
+"""How the command line shows things to people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from backend.score_files import FileScore
+from backend.status import ProjectStatus, ServiceStatus
+
+
+def status_table(status: ServiceStatus) -> RenderableType:
+    """The whole status, project by project."""
+    parts: list[RenderableType] = [_service(status)]
+    parts += [_project(project) for project in status.projects]
+    if not status.projects:
+        parts.append(
+            Text(
+                "No project is connected yet. Connect one with `rarefirst connect --project N`, or "
+                "add this backend's URL in the project's settings, Model.",
+                style="dim",
+            )
+        )
+    return Group(*parts)
+
+
+def _service(status: ServiceStatus) -> Table:
+    table = _facts()
+    table.add_row("Label Studio", status.label_studio_url or "not set")
+    table.add_row("data", status.data_dir)
+    worker = status.worker
+    age = worker.heartbeat_age_s
+    if worker.alive:
+        table.add_row("worker", f"runs, pid {worker.pid}, last sign of life {age} s ago")
+    elif age is None:
+        table.add_row("worker", Text("does not run; start it with `rarefirst serve`", "yellow"))
+    else:
+        table.add_row("worker", Text(f"gave no sign of life for {age:.0f} s", "red"))
+    if status.missing_settings:
+        table.add_row("missing", Text(", ".join(status.missing_settings), "red"))
+    return table
+
+
+def _project(status: ProjectStatus) -> Table:
+    table = _facts(f"Project {status.project}" + (f": {status.title}" if status.title else ""))
+    doing = status.doing
+    if status.total:
+        doing += f", {status.done} of {status.total}"
+    table.add_row("Label Studio", status.label_studio)
+    table.add_row("now", "paused" if status.paused else doing)
+    table.add_row("next", status.next)
+    for label, lines, style in (
+        ("not yet", status.why_not, ""),
+        ("to mend", status.problems, "red"),
+        ("left alone", status.drift, "yellow"),
+    ):
+        for line in lines:
+            table.add_row(label, Text(line, style))
+    publication = status.publication
+    if publication is None:
+        table.add_row("queue", "nothing is published yet")
+    else:
+        table.add_row(
+            "queue",
+            f"{publication.name} ({publication.kind}): {publication.left} of "
+            f"{publication.size} tasks left"
+            + (f", {publication.dropped} dropped" if publication.dropped else ""),
+        )
+    labels = status.labels
+    table.add_row(
+        "labels",
+        f"{labels.total}, {labels.since_fit} since the last fit; {labels.skipped} skipped, "
+        f"{labels.conflicts} in conflict",
+    )
+    table.add_row("by class", _counts(labels.by_class))
+    table.add_row("by origin", _counts(labels.by_origin))
+    if labels.unknown:
+        table.add_row("not in config", Text(_counts(labels.unknown), "yellow"))
+    table.add_row("rare classes", ", ".join(status.tail) or "none")
+    if status.unlearnable:
+        table.add_row("without labels", Text(", ".join(status.unlearnable), "yellow"))
+    table.add_row("images", f"{status.embedded} of {status.tasks} embedded")
+    for reason, count in status.failed.items():
+        table.add_row("unreadable", Text(f"{count}: {reason}", "yellow"))
+    table.add_row("model", f"{status.backbone or 'none yet'}, version {status.version or 'none'}")
+    return table
+
+
+def scores_table(scores: Sequence[FileScore], *, version: str) -> Table:
+    """Judged files, rarest first; those that could not be read at the end with their reason."""
+    table = Table(title=f"Judged by {version}")
+    for name, justify in (("file", "left"), ("rarity", "right"), ("predicted", "left")):
+        table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
+    table.add_column("confidence", justify="right")
+    for score in scores:
+        if score.error:
+            table.add_row(score.file, "", Text(score.error, "red"), "")
+        else:
+            table.add_row(
+                score.file, f"{score.rarity:.4f}", score.predicted, f"{score.confidence:.3f}"
+            )
+    return table
+
+
+def facts_table(title: str, rows: Mapping[str, str]) -> Table:
+    """Names and values below a title."""
+    table = _facts(title)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _facts(title: str | None = None) -> Table:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", show_header=False, box=None
+    )
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{name} {count}" for name, count in ordered) or "none"
+
+
+def out() -> Console:
+    """Where results go."""
+    return Console()
+
+
+def err() -> Console:
+    """Where everything else goes."""
+    return Console(stderr=True)

@@ -1,0 +1,44 @@
+"""`rarefirst connect` and `disconnect`: the reconcile loop's own connecting, from the terminal."""
+
+from __future__ import annotations
+
+from backend.errors import MissingConfiguration
+from backend.jobs import Jobs
+from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.connection import ConnectionReport
+from backend.reconcile.loop import Reconciler
+from backend.settings import Settings
+
+
+def connect_project(
+    settings: Settings, project_id: int, *, own_url: str | None, dry_run: bool
+) -> ConnectionReport:
+    """Connect a project and have the worker look at it.
+
+    Raises:
+        BackendError: where Label Studio cannot be reached or refuses.
+    """
+    jobs = Jobs(settings)
+    outcome = _reconciler(settings, jobs).connect(project_id, own_url=own_url, dry_run=dry_run)
+    if not dry_run:
+        store = jobs.stores.find(project_id)
+        card = store.card if store is not None else None
+        if card is not None:
+            jobs.hint(card.project_id, card.created_s, "changed")
+    return outcome
+
+
+def disconnect_project(settings: Settings, project_id: int, *, dry_run: bool) -> ConnectionReport:
+    """Put back what connecting changed.
+
+    Raises:
+        BackendError: where Label Studio cannot be reached or refuses.
+    """
+    return _reconciler(settings, Jobs(settings)).disconnect(project_id, dry_run=dry_run)
+
+
+def _reconciler(settings: Settings, jobs: Jobs) -> Reconciler:
+    if settings.missing:
+        raise MissingConfiguration(settings.missing)
+    client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+    return Reconciler(settings, client, jobs.stores)

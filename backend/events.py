@@ -1,0 +1,159 @@
+"""What Label Studio's requests mean for the loop: versions told, hints taken, nothing computed.
+
+Everything here reads or touches small files and answers in milliseconds, also while the worker
+trains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from backend.jobs import Jobs
+from backend.projects import Hint, ProjectStore
+from backend.schemas import ProjectRef, WebhookEvent
+
+logger = logging.getLogger(__name__)
+
+# Told before anything is published. `connect` recognises our connections by the part before "0".
+UNPUBLISHED = "rarefirst-0"
+
+_HINTS: dict[str, Hint] = {
+    "ANNOTATION_CREATED": "changed",
+    "ANNOTATION_UPDATED": "changed",
+    "ANNOTATIONS_CREATED": "changed",
+    "ANNOTATIONS_DELETED": "deleted",
+    "TASKS_CREATED": "changed",
+    "TASKS_DELETED": "deleted",
+    "PROJECT_UPDATED": "changed",
+    "START_TRAINING": "force_fit",
+}
+_JOB = re.compile(r"(?P<key>(?P<project>[0-9]+)-[0-9a-f]{8})\.(?P<at>[0-9]+)")
+
+
+class JobStatus(BaseModel):
+    """How far a training is that a person asked for.
+
+    ``queued`` until the loop has begun, ``started`` while it works on it, then ``finished``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    job: str
+    job_status: Literal["queued", "started", "finished"]
+    project: int
+    doing: str = ""
+    done: int = 0
+    total: int = 0
+
+
+def published_name(store: ProjectStore | None) -> str:
+    """The one name that /setup and /predict both tell."""
+    published = store.publications().published if store is not None else None
+    return published.name if published is not None else UNPUBLISHED
+
+
+def model_version(jobs: Jobs, project: ProjectRef | None) -> str:
+    """The published version of a project; one that is new to us is asked after."""
+    if project is None:
+        return UNPUBLISHED
+    store = jobs.store(project.id, project.created_s)
+    if store is None:
+        jobs.register(project.id)
+    return published_name(store)
+
+
+def take(jobs: Jobs, event: WebhookEvent) -> dict[str, str]:
+    """Turn a webhook into a hint; events that change nothing for us are answered and forgotten."""
+    hint = _HINTS.get(event.action)
+    project = event.ref
+    if hint is None or project is None:
+        return {"status": "ignored"}
+    if event.action == "START_TRAINING":
+        return force_fit(jobs, project)
+    if event.action == "PROJECT_UPDATED" and not _config_changed(jobs, project, event):
+        return {"status": "ignored"}
+    jobs.hint(project.id, project.created_s, hint)
+    return {"status": "noted"}
+
+
+def force_fit(jobs: Jobs, project: ProjectRef) -> dict[str, str]:
+    """Ask for a fit now; the answer names a job for /job_status."""
+    store = jobs.hint(project.id, project.created_s, "force_fit")
+    at = store.hinted_at("force_fit") if store is not None else None
+    if store is None or at is None:
+        # Unknown yet, or done between two lines: the first round fits anyway.
+        return {"status": "noted"}
+    return {"status": "noted", "job": f"{store.key}.{int(at * 1000)}"}
+
+
+def job(jobs: Jobs, name: str) -> JobStatus | None:
+    """The state of a job, or None where there is no such project."""
+    match = _JOB.fullmatch(name)
+    if match is None:
+        return None
+    store = ProjectStore(jobs.stores.root / match["key"])
+    card = store.card
+    if card is None:
+        return None
+    return _status(store, name, card.project_id)
+
+
+def jobs(queue: Jobs) -> list[JobStatus]:
+    """Every job that is not finished."""
+    found = []
+    for store in queue.stores.all():
+        at, card = store.hinted_at("force_fit"), store.card
+        if at is not None and card is not None:
+            found.append(_status(store, f"{store.key}.{int(at * 1000)}", card.project_id))
+    return found
+
+
+def _status(store: ProjectStore, name: str, project: int) -> JobStatus:
+    if store.hinted_at("force_fit") is None:
+        return JobStatus(job=name, job_status="finished", project=project)
+    progress = store.progress()
+    return JobStatus(
+        job=name,
+        job_status="queued" if progress.doing == "nothing" else "started",
+        project=project,
+        doing=progress.doing,
+        done=progress.done,
+        total=progress.total,
+    )
+
+
+def versions(jobs: Jobs, project: str | None) -> list[str]:
+    """Names of the published and the previous versions, newest first, each once."""
+    number, _, created = (project or "").partition(".")
+    if number.isdecimal():
+        one = jobs.store(int(number), int(created) if created.isdecimal() else None)
+        stores = [one] if one is not None else []
+    else:
+        stores = jobs.stores.all()
+    names = [
+        publication.name
+        for store in stores
+        for publication in (store.publications().published, store.publications().previous)
+        if publication is not None
+    ]
+    return list(dict.fromkeys(names)) or [UNPUBLISHED]
+
+
+def _config_changed(jobs: Jobs, project: ProjectRef, event: WebhookEvent) -> bool:
+    """Whether the label config differs from the last one the loop read.
+
+    PROJECT_UPDATED comes for everything, our own switch of the model version included.
+    """
+    store = jobs.store(project.id, project.created_s)
+    if store is None or event.label_config is None:
+        return True
+    try:
+        seen = store.path("label_config.sha256").read_text().strip()
+    except FileNotFoundError:
+        return True
+    return hashlib.sha256(event.label_config.encode()).hexdigest() != seen

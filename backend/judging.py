@@ -1,0 +1,181 @@
+"""A published version in memory: its frozen model and its miner, judging images that come in.
+
+Loading takes seconds, so a judge is made once a process and version and then shared. This module
+imports torch only when a judge is loaded.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from backend.projects import ProjectStore
+from models.types import Examples, Judgement
+
+if TYPE_CHECKING:
+    from models.recipes.fit_miner import Miner
+
+    from backend.embedding import Embedded
+    from models.backbones import Backbone
+
+logger = logging.getLogger(__name__)
+
+_KEPT = 4
+
+
+class NothingToJudgeWith(Exception):  # noqa: N818  (says what is the matter)
+    """There is no such version, or its frozen model is gone."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What could be said of the images asked about.
+
+    Attributes:
+        judgement: of the images that could be read, in the order asked for; None if none could.
+        failures: id -> the reason why an image could not be read.
+    """
+
+    judgement: Judgement | None
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+class Judge:
+    """One version of one project, ready to judge.
+
+    Args:
+        version: its name in the registry.
+        classes: the class names that ``Judgement.predicted`` counts in.
+        tail: its tail classes.
+        backbone: the frozen model that its features come from.
+        miner: what was fitted on them.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        classes: tuple[str, ...],
+        tail: tuple[str, ...],
+        backbone: Backbone,
+        miner: Miner,
+    ) -> None:
+        self.version = version
+        self.classes = classes
+        self.tail = tail
+        self._backbone = backbone
+        self._miner = miner
+        # The frozen model hands its features out through a hook: one forward pass at a time.
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, store: ProjectStore, version: str | None, *, device: str = "cpu") -> Judge:
+        """Load a version of a project, or its active one (None).
+
+        Raises:
+            NothingToJudgeWith: saying what is missing.
+        """
+        from models.recipes.fit_miner import Miner
+
+        from models.backbones import Backbone
+        from models.errors import ModelError
+        from models.registry import VersionRegistry
+
+        registry = VersionRegistry(store.path("versions"))
+        if version is None:
+            found = registry.active()
+        else:
+            found = next((one for one in registry.list() if one.name == version), None)
+        if found is None:
+            raise NothingToJudgeWith(
+                f"there is no version {version}"
+                if version
+                else "no version was fitted yet; `rarefirst status` says what it waits for"
+            )
+        card = found.card
+        try:
+            return cls(
+                version=found.name,
+                classes=tuple(card.classes),
+                tail=tuple(card.tail),
+                backbone=Backbone.load(
+                    store.path("backbones", card.backbone_fingerprint[:16]), device=device
+                ),
+                miner=Miner.load(found.path),
+            )
+        except (ModelError, OSError) as error:
+            raise NothingToJudgeWith(f"version {found.name} cannot be loaded: {error}") from error
+
+    def judge(
+        self,
+        ids: Sequence[int],
+        load: Callable[[int], bytes],
+        *,
+        max_pixels: int,
+        batch: int,
+        threads: int,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Judged:
+        """Judge images, in order.
+
+        Args:
+            ids: which images, each once.
+            load: bytes of one image by its id; may raise MediaError.
+            max_pixels: larger images are refused.
+            batch: images in one forward pass.
+            threads: images fetched and decoded at the same time.
+            should_stop: asked after each batch; images that were not reached are left out.
+        """
+        from backend.embedding import embed
+
+        with self._lock:
+            embedded = embed(
+                self._backbone,
+                ids,
+                load,
+                max_pixels=max_pixels,
+                batch=batch,
+                threads=threads,
+                should_stop=should_stop,
+            )
+            judgement = self._miner.judge(self._examples(embedded)) if len(embedded.ids) else None
+        return Judged(judgement, embedded.failures)
+
+    def _examples(self, embedded: Embedded) -> Examples:
+        """With original logits in the order of the config's classes, where each has one."""
+        logits, names = embedded.logits, self._backbone.class_names
+        if logits is not None and names and set(self.classes) <= set(names):
+            columns = [names.index(name) for name in self.classes]
+            return Examples(embedded.ids, embedded.features, logits[:, columns])
+        return Examples(embedded.ids, embedded.features, None)
+
+
+class Judges:
+    """The judges of a process: loaded on first need, a few kept."""
+
+    def __init__(self, load: Callable[[ProjectStore, str], Judge]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._judges: OrderedDict[tuple[str, str], Judge] = OrderedDict()
+
+    def of(self, store: ProjectStore, version: str) -> Judge:
+        """The judge of one version.
+
+        Raises:
+            NothingToJudgeWith: saying what is missing.
+        """
+        with self._lock:
+            key = (store.key, version)
+            judge = self._judges.get(key)
+            if judge is None:
+                judge = self._load(store, version)
+                logger.info("project %s: version %s loaded", store.key, version)
+                self._judges[key] = judge
+                while len(self._judges) > _KEPT:
+                    self._judges.popitem(last=False)
+            self._judges.move_to_end(key)
+            return judge

@@ -1,0 +1,135 @@
+"""What Label Studio sends and what it gets back: every body, and nothing it does not need.
+
+Fields that are not listed are ignored: payloads carry tokens and grow with each release.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from backend.errors import BadRequest
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class ProjectRef(BaseModel):
+    """Which project a request is about.
+
+    Attributes:
+        id: Label Studio's id, reused in a rebuilt database.
+        created_s: when it was created, Unix seconds; None where the request does not say.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int
+    created_s: int | None = None
+
+
+def _project(value: object) -> object:
+    """``"1.1795231806"`` of requests, ``1``, or the object of webhooks with id and created_at."""
+    if isinstance(value, str):
+        number, _, created = value.partition(".")
+        return {"id": number, "created_s": created or None}
+    if isinstance(value, int):
+        return {"id": value}
+    if isinstance(value, dict) and "created_at" in value:
+        created_at = value["created_at"]
+        if isinstance(created_at, str):
+            try:
+                created_s = int(datetime.fromisoformat(created_at).timestamp())
+            except ValueError as error:
+                raise ValueError("created_at is not a time") from error
+            return {"id": value.get("id"), "created_s": created_s}
+    return value
+
+
+Project = Annotated[ProjectRef, BeforeValidator(_project)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SetupRequest(_Request):
+    """``POST /setup``. The host name and token in it are claims that nobody vouches for."""
+
+    project: Project | None = None
+
+
+class TaskBody(_Request):
+    """One task of ``POST /predict``."""
+
+    id: int | None = None
+    data: dict[str, object] = Field(default_factory=dict)
+
+
+class PredictRequest(_Request):
+    """``POST /predict``; a context (interactive mode) is taken and not needed."""
+
+    tasks: tuple[TaskBody, ...] = ()
+    project: Project | None = None
+    label_config: str = ""
+
+
+class WebhookEvent(_Request):
+    """``POST /webhook``: only what is needed to know where to look."""
+
+    action: str = ""
+    project: dict[str, object] = Field(default_factory=dict)
+
+    @property
+    def ref(self) -> ProjectRef | None:
+        """Which project it is about, or None where it names none."""
+        try:
+            return ProjectRef.model_validate(_project(self.project)) if self.project else None
+        except (ValidationError, ValueError):
+            return None
+
+    @property
+    def label_config(self) -> str | None:
+        """The project's label config, where the event carries it."""
+        value = self.project.get("label_config")
+        return value if isinstance(value, str) else None
+
+
+class TrainRequest(_Request):
+    """``POST /train`` of older releases."""
+
+    project: Project | None = None
+
+
+class JobRequest(_Request):
+    """``POST /job_status``."""
+
+    job: str = Field(min_length=1, max_length=128)
+
+
+def parse(model: type[Body], raw: bytes) -> Body:
+    """A request body as ``model``.
+
+    A JSON string that holds JSON is unpacked: some clients encode twice.
+
+    Raises:
+        BadRequest: naming the fields that are wrong, never the values (bodies carry tokens).
+    """
+    try:
+        value = json.loads(raw)
+        if isinstance(value, str):
+            value = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest("the body is not JSON; send a JSON object") from error
+    if not isinstance(value, dict):
+        raise BadRequest(f"the body is a {type(value).__name__}; send a JSON object")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False, include_context=False)
+        )
+        raise BadRequest(f"the body is not what was expected: {wrong}") from error

@@ -1,0 +1,222 @@
+"""What `rarefirst status` tells: read from the files that the loop writes, nothing else.
+
+It asks nobody and loads nothing, so it answers at once and works while everything is down.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend import heartbeat
+from backend.projects import ProjectStore, ProjectStores, Publication
+from backend.reports import ProjectReport
+from backend.settings import Settings
+
+
+class PublicationStatus(BaseModel):
+    """The queue that Label Studio serves."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    version: str
+    kind: str
+    published_at: datetime | None
+    size: int
+    left: int
+    labels: int
+    dropped: int
+
+
+class LabelsStatus(BaseModel):
+    """Labels of a project, counted in the ways that matter."""
+
+    model_config = ConfigDict(frozen=True)
+
+    total: int = 0
+    by_class: dict[str, int] = Field(default_factory=dict)
+    by_origin: dict[str, int] = Field(default_factory=dict)
+    unknown: dict[str, int] = Field(default_factory=dict)
+    skipped: int = 0
+    conflicts: int = 0
+    since_fit: int = 0
+
+
+class ProjectStatus(BaseModel):
+    """One project: what is, what the loop does now, what comes next and why not yet."""
+
+    model_config = ConfigDict(frozen=True)
+
+    project: int
+    title: str
+    folder: str
+    paused: bool
+    label_studio: str
+    looked_at: datetime | None
+    doing: str
+    done: int = 0
+    total: int = 0
+    next: str
+    why_not: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    drift: tuple[str, ...] = ()
+    tasks: int = 0
+    embedded: int = 0
+    failed: dict[str, int] = Field(default_factory=dict)
+    labels: LabelsStatus = LabelsStatus()
+    tail: tuple[str, ...] = ()
+    unlearnable: tuple[str, ...] = ()
+    backbone: str = ""
+    version: str = ""
+    publication: PublicationStatus | None = None
+
+
+class WorkerStatus(BaseModel):
+    """Whether the worker lives."""
+
+    model_config = ConfigDict(frozen=True)
+
+    alive: bool
+    heartbeat_age_s: float | None = None
+    pid: int | None = None
+
+
+class ServiceStatus(BaseModel):
+    """Everything `rarefirst status` tells."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    label_studio_url: str
+    data_dir: str
+    missing_settings: tuple[str, ...]
+    worker: WorkerStatus
+    projects: tuple[ProjectStatus, ...]
+
+
+def service_status(settings: Settings, project_id: int | None = None) -> ServiceStatus:
+    """Gather the status of every project, or of one."""
+    stores = ProjectStores(settings.data_dir, settings.label_studio_url)
+    found = [
+        (card.project_id, status)
+        for store in stores.all()
+        if (card := store.card) is not None
+        and (project_id is None or card.project_id == project_id)
+        and (status := _project(store)) is not None
+    ]
+    return ServiceStatus(
+        at=datetime.now(UTC),
+        label_studio_url=settings.label_studio_url,
+        data_dir=str(settings.data_dir),
+        missing_settings=settings.missing,
+        worker=_worker(settings),
+        projects=tuple(status for _, status in sorted(found, key=lambda pair: pair[0])),
+    )
+
+
+def _worker(settings: Settings) -> WorkerStatus:
+    age = heartbeat.heartbeat_age_s(settings.data_dir)
+    who = heartbeat.read(settings.data_dir)
+    return WorkerStatus(
+        alive=age is not None and age < heartbeat.STALE_S,
+        heartbeat_age_s=None if age is None else round(age, 1),
+        pid=who.pid if who is not None else None,
+    )
+
+
+def _project(store: ProjectStore) -> ProjectStatus | None:
+    card = store.card
+    if card is None:
+        return None
+    report = store.read("report.json", ProjectReport)
+    published = store.publications().published
+    doing, done, total = _doing(store)
+    if report is None:
+        return ProjectStatus(
+            project=card.project_id,
+            title=card.title,
+            folder=str(store.root),
+            paused=store.paused,
+            label_studio="not looked at yet",
+            looked_at=None,
+            doing=doing,
+            done=done,
+            total=total,
+            next="a first look at the project",
+            publication=_publication(published, 0),
+        )
+    return ProjectStatus(
+        project=card.project_id,
+        title=report.title or card.title,
+        folder=str(store.root),
+        paused=store.paused,
+        label_studio=report.label_studio,
+        looked_at=report.at,
+        doing=doing,
+        done=done,
+        total=total,
+        next="nothing, paused; `rarefirst resume` goes on" if store.paused else report.next,
+        why_not=report.why_not,
+        problems=report.problems,
+        drift=report.drift,
+        tasks=report.tasks,
+        embedded=report.embedded,
+        failed=report.failed,
+        labels=LabelsStatus(
+            total=report.labeled,
+            by_class=report.labels_by_class,
+            by_origin=report.labels_by_origin,
+            unknown=report.unknown_labels,
+            skipped=report.skipped,
+            conflicts=report.conflicts,
+            since_fit=report.labels_since_fit,
+        ),
+        tail=report.tail,
+        unlearnable=report.unlearnable,
+        backbone=report.backbone,
+        version=report.version,
+        publication=_publication(published, report.queue_left),
+    )
+
+
+def _publication(published: Publication | None, left: int) -> PublicationStatus | None:
+    if published is None:
+        return None
+    return PublicationStatus(
+        name=published.name,
+        version=published.version,
+        kind=published.kind,
+        published_at=published.published_at,
+        size=len(published.task_ids),
+        left=left,
+        labels=published.labels,
+        dropped=published.dropped,
+    )
+
+
+def _doing(store: ProjectStore) -> tuple[str, int, int]:
+    """What the loop does now; a note of a process that died says nothing."""
+    note = store.progress()
+    if note.doing == "nothing" or not _runs(note.pid):
+        return "nothing", 0, 0
+    words = f"{note.doing}: {note.message}" if note.message else note.doing
+    if note.since is not None:
+        words += f" (last word {max(0, time.time() - note.since.timestamp()):.0f} s ago)"
+    return words, note.done, note.total
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this id runs here (in another container it cannot be seen)."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
