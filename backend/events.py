@@ -69,7 +69,7 @@ def model_version(jobs: Jobs, project: ProjectRef | None) -> str:
 
 def take(jobs: Jobs, event: WebhookEvent) -> dict[str, str]:
     """Turn a webhook into a hint; events that change nothing for us are answered and forgotten."""
-    hint = _HINTS.get(event.action)
+    hint = _HINTS.get(event.action) if isinstance(event.action, str) else None
     project = event.ref
     if hint is None or project is None:
         return {"status": "ignored"}

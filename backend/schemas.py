@@ -26,8 +26,8 @@ class ProjectRef(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    id: int
-    created_s: int | None = None
+    id: int = Field(ge=1, lt=2**63)
+    created_s: int | None = Field(None, ge=0, lt=2**63)
 
 
 def _project(value: object) -> object:
@@ -79,21 +79,21 @@ class PredictRequest(_Request):
 class WebhookEvent(_Request):
     """``POST /webhook``: only what is needed to know where to look."""
 
-    action: str = ""
-    project: dict[str, object] = Field(default_factory=dict)
+    action: object = ""
+    project: object = None
 
     @property
     def ref(self) -> ProjectRef | None:
         """Which project it is about, or None where it names none."""
         try:
-            return ProjectRef.model_validate(_project(self.project)) if self.project else None
-        except (ValidationError, ValueError):
+            return ProjectRef.model_validate(_project(self.project))
+        except ValueError:  # pydantic's errors are ValueErrors
             return None
 
     @property
     def label_config(self) -> str | None:
         """The project's label config, where the event carries it."""
-        value = self.project.get("label_config")
+        value = self.project.get("label_config") if isinstance(self.project, dict) else None
         return value if isinstance(value, str) else None
 
 

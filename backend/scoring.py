@@ -21,7 +21,6 @@ from backend.events import published_name
 from backend.jobs import Jobs
 from backend.judging import Judge, Judges, NothingToJudgeWith
 from backend.labelstudio.client import LabelStudioClient
-from backend.labelstudio.media import MediaFetcher
 from backend.labelstudio.results import last_place, live_score, predict_answer
 from backend.projects import ProjectStore, Publication, PublishedScores
 from backend.schemas import PredictRequest, TaskBody
@@ -30,6 +29,7 @@ from models.tasks.classification import choice_region
 
 if TYPE_CHECKING:
     from backend.labelstudio.interface import ImageChoices
+    from backend.labelstudio.media import MediaFetcher
 
 logger = logging.getLogger(__name__)
 
@@ -185,6 +185,11 @@ class Scoring:
             self._judge(store, judge, answer.interface, answer, deadline)
         except (NothingToJudgeWith, BackendError) as error:
             answer.refuse(f"because {error}")
+        except Exception:
+            # Label Studio drops a batch that lacks one result: a defect here costs the order of
+            # these tasks, not the answer.
+            logger.exception("project %s: judging failed", store.key)
+            answer.refuse("because judging failed")
         finally:
             self._live.release()
         answer.refuse("because the time was up")
@@ -236,6 +241,8 @@ class Scoring:
                 settings = self._settings
                 if settings.missing:
                     raise MissingConfiguration(settings.missing)
+                from backend.labelstudio.media import MediaFetcher
+
                 client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
                 self._media = MediaFetcher.from_settings(client, settings)
             return self._media

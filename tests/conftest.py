@@ -1,0 +1,88 @@
+"""What unit and contract tests of the service share: settings of its own, a published project."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.projects import ProjectStore, ProjectStores, Publication, Publications, PublishedScores
+from backend.settings import Settings
+from tests.recorded import CLASSES, CREATED_S, LABEL_STUDIO, PROJECT_ID
+
+Publish = Callable[..., Publication]
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine's own environment reaches a test."""
+    names = {"BASIC_AUTH_USER", "BASIC_AUTH_PASS", "PORT", "WORKERS", "THREADS", "LOG_LEVEL"}
+    names |= {"LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "MODEL_DIR"}
+    for name in list(os.environ):
+        if name in names or name.startswith("RAREFIRST_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def settings(clean_environment: None, tmp_path: Path) -> Settings:
+    """Settings of a service with a data directory of its own."""
+    return Settings(
+        data_dir=tmp_path / "data",
+        label_studio_url=LABEL_STUDIO,
+        label_studio_api_key="not-a-token",
+        max_body_mb=1,
+        debounce_s=0.15,
+        debounce_max_s=0.6,
+        timer_s=60,
+        predict_budget_s=2,
+    )
+
+
+@pytest.fixture
+def store(settings: Settings) -> ProjectStore:
+    """The folder of the recorded payloads' project."""
+    stores = ProjectStores(settings.data_dir, settings.label_studio_url)
+    return stores.create(PROJECT_ID, CREATED_S, "cls")
+
+
+@pytest.fixture
+def publish(store: ProjectStore) -> Publish:
+    """Publish rarities of some tasks, as the loop does."""
+
+    def make(
+        ids: Sequence[int], rarity: Sequence[float], *, name: str = "rarefirst-v0007-abc123"
+    ) -> Publication:
+        count = len(ids)
+        queue = np.asarray(ids, dtype=np.int64)[np.argsort(-np.asarray(rarity), kind="stable")]
+        scores = PublishedScores(
+            ids=np.asarray(ids, dtype=np.int64),
+            rarity=np.asarray(rarity, dtype=np.float32),
+            predicted=np.arange(count, dtype=np.int64) % len(CLASSES),
+            confidence=np.full(count, 0.75, dtype=np.float32),
+            classes=CLASSES,
+            queue=queue,
+            reasons=("tail ship",) * count,
+        )
+        folder = store.path("publications", name)
+        folder.mkdir(parents=True)
+        scores.save(folder)
+        now = datetime.now(UTC)
+        publication = Publication(
+            name=name,
+            version="v0007",
+            kind="rarefirst",
+            state="published",
+            created_at=now,
+            published_at=now,
+            task_ids=tuple(int(i) for i in queue),
+            labels=40,
+        )
+        before = store.publications().published
+        store.write("publication.json", Publications(published=publication, previous=before))
+        return publication
+
+    return make
