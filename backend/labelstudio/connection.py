@@ -1,0 +1,340 @@
+"""Connecting a project: every setting in Label Studio that rare-first labeling needs, once.
+
+Idempotent: what is already there is adopted, not made again. What a person changes afterwards is
+reported by ``drift`` and left alone; ``disconnect`` puts back what ``connect`` found.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from backend.errors import AddressBlocked, ConnectionIncomplete
+from backend.labelstudio.client import Connection, LabelStudioClient, ProjectInfo, View, Webhook
+from backend.labelstudio.connection_record import (
+    SAMPLING,
+    TAB_TITLE,
+    VERSION_PREFIX,
+    ConnectionRecord,
+    ConnectionReport,
+    Step,
+    StepState,
+    find_connection,
+    same_address,
+)
+from backend.labelstudio.disconnection import disconnect, drift
+
+__all__ = [
+    "ConnectionRecord",
+    "ConnectionReport",
+    "Step",
+    "connect",
+    "disconnect",
+    "drift",
+    "find_connection",
+]
+
+logger = logging.getLogger(__name__)
+
+TITLE = "rarefirst"
+ACTIONS = (
+    "ANNOTATION_CREATED",
+    "ANNOTATIONS_CREATED",
+    "ANNOTATION_UPDATED",
+    "ANNOTATIONS_DELETED",
+    "TASKS_CREATED",
+    "TASKS_DELETED",
+    "PROJECT_UPDATED",
+)
+BLOCKED = (
+    "Label Studio refuses to talk to {url}, because it lies on a private network. Start Label "
+    "Studio with SSRF_PROTECTION_ENABLED=false and ML_BLOCK_LOCAL_IP=false (both are needed: with "
+    "the second alone it connects, but its events never arrive), then connect again."
+)
+_TAB: Mapping[str, object] = {
+    "title": TAB_TITLE,
+    "type": "list",
+    "target": "tasks",
+    "ordering": ["tasks:predictions_score"],
+    "filters": {
+        "conjunction": "and",
+        "items": [
+            {
+                "filter": "filter:tasks:total_annotations",
+                "operator": "equal",
+                "type": "Number",
+                "value": 0,
+            }
+        ],
+    },
+    "hiddenColumns": {"explore": [], "labeling": []},
+}
+
+
+def connect(
+    client: LabelStudioClient,
+    project_id: int,
+    *,
+    own_url: str,
+    basic_auth: tuple[str, str] | None,
+    dry_run: bool = False,
+    adopt_only: bool = False,
+    record: ConnectionRecord | None = None,
+) -> ConnectionReport:
+    """Make a project rare-first, or complete a connection that was made by hand.
+
+    Args:
+        client: Label Studio.
+        project_id: which project.
+        own_url: our address as Label Studio reaches it.
+        basic_auth: user and password that our endpoints ask for, also put into the webhook.
+        dry_run: only look, and say what would be done.
+        adopt_only: complete an existing connection, but make none; a webhook that cannot be had
+            is then a problem in the report, not an error, since the loop also works by its timer.
+        record: of an earlier connect: what it found before us stays what it was.
+
+    Raises:
+        ConnectionIncomplete: Label Studio refuses our address. What was begun is undone.
+        LabelStudioRefused: it refuses for another reason, which is given.
+    """
+    return _Connecting(client, project_id, own_url.rstrip("/"), basic_auth, dry_run, record).run(
+        adopt_only
+    )
+
+
+class _Connecting:
+    """The steps of one connect, and what they found."""
+
+    def __init__(
+        self,
+        client: LabelStudioClient,
+        project_id: int,
+        own_url: str,
+        basic_auth: tuple[str, str] | None,
+        dry_run: bool,
+        record: ConnectionRecord | None,
+    ) -> None:
+        self.client = client
+        self.project_id = project_id
+        self.own_url = own_url
+        self.basic_auth = basic_auth
+        self.dry_run = dry_run
+        self.earlier = record
+        self.steps: list[Step] = []
+        self.notes: list[str] = []
+        self.problems: list[str] = []
+
+    def run(self, adopt_only: bool) -> ConnectionReport:
+        project = self.client.project(self.project_id)
+        connections = self.client.connections(self.project_id)
+        connection = find_connection(connections, self.own_url)
+        created = connection is None
+        if connection is None and adopt_only:
+            self._step("connection", "none", "none", state="missing")
+            return self._report(None)
+        connection = self._create() if connection is None else self._complete(connection)
+        webhook, webhook_created = self._webhook(connection, created, adopt_only)
+        self._sampling(project)
+        self._model_version(project, connection)
+        view, view_created = self._tab()
+        self._remarks(project, connections, connection)
+        if self.dry_run or connection is None:
+            return self._report(None)
+        earlier = self.earlier
+        return self._report(
+            ConnectionRecord(
+                project_id=self.project_id,
+                url=connection.url,
+                connection_id=connection.id,
+                created=created or (earlier is not None and earlier.created),
+                title=connection.title,
+                webhook_id=None if webhook is None else webhook.id,
+                webhook_created=webhook_created,
+                view_id=None if view is None else view.id,
+                view_created=view_created or (earlier is not None and earlier.view_created),
+                sampling_before=earlier.sampling_before if earlier else project.sampling,
+                model_version_before=(
+                    earlier.model_version_before
+                    if earlier
+                    else _version_before(project, connection)
+                ),
+                connected_at=datetime.now(UTC),
+            )
+        )
+
+    def _create(self) -> Connection | None:
+        """A new connection, None in a dry run."""
+        if self.dry_run:
+            self._step("connection", "none", self.own_url)
+            return None
+        try:
+            connection = self.client.create_connection(
+                self.project_id, self.own_url, title=TITLE, basic_auth=self.basic_auth
+            )
+        except AddressBlocked as error:
+            # With one of the two protections off, Label Studio answers 403 and connects.
+            for half in self.client.connections(self.project_id):
+                if same_address(half.url, self.own_url):
+                    self.client.delete_connection(half.id)
+            raise ConnectionIncomplete(BLOCKED.format(url=self.own_url)) from error
+        self._step("connection", "none", f"{connection.url} ({connection.title})")
+        return connection
+
+    def _complete(self, connection: Connection) -> Connection:
+        """An existing connection, with our address and password where they are not right."""
+        wrong_address = connection.state != "CO" and not same_address(connection.url, self.own_url)
+        wrong_login = self.basic_auth is not None and (
+            connection.auth_method != "BASIC_AUTH"
+            or connection.basic_auth_user != self.basic_auth[0]
+            or connection.state != "CO"
+        )
+        url = self.own_url if wrong_address else connection.url
+        before = f"{connection.url} ({connection.title})"
+        if not wrong_address and not wrong_login:
+            self._step("connection", before, before, state="kept")
+            return connection
+        if not self.dry_run:
+            connection = self.client.update_connection(
+                connection.id, project_id=self.project_id, url=url, basic_auth=self.basic_auth
+            )
+        login = " with our user name and password" if wrong_login else ""
+        self._step("connection", before, f"{url} ({connection.title}){login}")
+        return connection
+
+    def _webhook(
+        self, connection: Connection | None, created: bool, adopt_only: bool
+    ) -> tuple[Webhook | None, bool]:
+        """The webhook, with our header and our actions; and whether we had to make it."""
+        wanted = f"{len(ACTIONS)} actions" + (", Authorization" if self.basic_auth else "")
+        if connection is None:
+            self._step("webhook", "none", wanted)
+            return None, False
+        url = connection.url.rstrip("/") + "/webhook"
+        found = [hook for hook in self.client.webhooks(self.project_id) if hook.url == url]
+        if not found:
+            return self._make_webhook(connection, url, wanted, created, adopt_only), True
+        webhook = found[0]
+        headers = {**webhook.headers, **self._headers()}
+        right = (
+            webhook.is_active
+            and webhook.send_payload
+            and not webhook.send_for_all_actions
+            and set(webhook.actions) == set(ACTIONS)
+            and dict(webhook.headers) == headers
+        )
+        before = _described(webhook)
+        if right:
+            self._step("webhook", before, before, state="kept")
+            return webhook, False
+        if not self.dry_run:
+            webhook = self.client.update_webhook(webhook, headers=headers, actions=ACTIONS)
+        self._step("webhook", before, wanted)
+        return webhook, False
+
+    def _make_webhook(
+        self, connection: Connection, url: str, wanted: str, created: bool, adopt_only: bool
+    ) -> Webhook | None:
+        if self.dry_run:
+            self._step("webhook", "none", wanted)
+            return None
+        try:
+            webhook = self.client.create_webhook(
+                self.project_id, url, headers=self._headers(), actions=ACTIONS
+            )
+        except AddressBlocked as error:
+            message = BLOCKED.format(url=connection.url)
+            if adopt_only:
+                logger.warning("project %s: no webhook: %s", self.project_id, message)
+                self.problems.append(message)
+                self._step("webhook", "none", "none", state="missing")
+                return None
+            if created:
+                self.client.delete_connection(connection.id)
+            raise ConnectionIncomplete(message) from error
+        self._step("webhook", "none", wanted)
+        return webhook
+
+    def _sampling(self, project: ProjectInfo) -> None:
+        if project.sampling == SAMPLING:
+            self._step("sampling", SAMPLING, SAMPLING, state="kept")
+            return
+        if not self.dry_run:
+            self.client.update_project(self.project_id, sampling=SAMPLING)
+        self._step("sampling", project.sampling, SAMPLING)
+
+    def _model_version(self, project: ProjectInfo, connection: Connection | None) -> None:
+        """Left as it is: Label Studio takes a version only once it has predictions."""
+        now = project.model_version or (connection.title if connection else "")
+        self._step("model version", now, now, state="kept")
+        if not now.startswith(VERSION_PREFIX):
+            self.notes.append("the model version follows with the first published queue")
+
+    def _tab(self) -> tuple[View | None, bool]:
+        for view in self.client.views(self.project_id):
+            if view.title == TAB_TITLE:
+                self._step("tab", TAB_TITLE, TAB_TITLE, state="kept")
+                return view, False
+        made = None if self.dry_run else self.client.create_view(self.project_id, _TAB)
+        self._step("tab", "none", TAB_TITLE)
+        return made, made is not None
+
+    def _remarks(
+        self, project: ProjectInfo, connections: list[Connection], ours: Connection | None
+    ) -> None:
+        if project.maximum_annotations > 1:
+            self.notes.append(
+                f"{project.maximum_annotations} annotations a task: Label Studio first serves "
+                "tasks that somebody has begun, in random order, and only then the rarest"
+            )
+        others = [c for c in connections if ours is None or c.id != ours.id]
+        if others and (ours is None or min(c.id for c in others) < ours.id):
+            self.notes.append(
+                f"Label Studio asks only the first connection, {others[0].title!r}, for live "
+                "predictions; the queue of rarefirst does not need them"
+            )
+        version = project.model_version
+        if (
+            version
+            and not version.startswith(VERSION_PREFIX)
+            and version in {c.title for c in others}
+        ):
+            self.notes.append(
+                f"the project shows the predictions of {version!r}; the first published queue "
+                "takes their place, and disconnecting puts them back"
+            )
+
+    def _headers(self) -> dict[str, str]:
+        if self.basic_auth is None:
+            return {}
+        login = ":".join(self.basic_auth).encode()
+        return {"Authorization": "Basic " + base64.b64encode(login).decode()}
+
+    def _step(self, what: str, before: str, after: str, *, state: StepState | None = None) -> None:
+        """Note a step; without a state it is a change, done or only announced."""
+        state = state or ("would" if self.dry_run else "done")
+        self.steps.append(Step(what=what, before=before, after=after, state=state))
+
+    def _report(self, record: ConnectionRecord | None) -> ConnectionReport:
+        return ConnectionReport(
+            project_id=self.project_id,
+            dry_run=self.dry_run,
+            steps=tuple(self.steps),
+            notes=tuple(self.notes),
+            problems=tuple(self.problems),
+            record=record,
+        )
+
+
+def _version_before(project: ProjectInfo, connection: Connection) -> str:
+    """Whose scores the project used before us; connecting itself sets the connection's title."""
+    version = project.model_version
+    return "" if version == connection.title or version.startswith(VERSION_PREFIX) else version
+
+
+def _described(webhook: Webhook) -> str:
+    """A webhook in words, without what its headers hold."""
+    actions = "all actions" if webhook.send_for_all_actions else f"{len(webhook.actions)} actions"
+    login = ", Authorization" if "Authorization" in webhook.headers else ""
+    return actions + login + ("" if webhook.is_active else ", switched off")

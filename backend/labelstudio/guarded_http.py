@@ -1,0 +1,134 @@
+"""HTTP that refuses to connect to private addresses, whatever a name resolves to.
+
+Names are resolved once and the connection goes to the very address that was checked, so a name
+that changes between check and use (DNS rebinding) gains nothing. Proxies of the environment are
+not used: behind one, nobody could check where the connection goes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import create_connection
+from urllib3.util.timeout import Timeout
+
+AddressRule = Callable[[str], bool]
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class AddressRefused(Exception):  # noqa: N818 -- as in backend.errors; turned into MediaError there
+    """A name resolved to an address that must not be connected to."""
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is on the public internet, looking through IPv6 wrappings of IPv4."""
+    ip = ipaddress.ip_address(address.split("%", 1)[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        wrapped = ip.ipv4_mapped or ip.sixtofour
+        if ip in _NAT64:
+            wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if ip.teredo is not None:
+            return False
+        if wrapped is not None:
+            return is_public(str(wrapped))
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+class GuardedHTTP:
+    """GET requests without redirects, to addresses that a rule allows; safe between threads.
+
+    Args:
+        allowed: whether an IP address may be connected to.
+        connect_s: seconds to connect.
+        read_s: seconds without a byte.
+    """
+
+    def __init__(self, allowed: AddressRule, *, connect_s: float, read_s: float) -> None:
+        self._timeout = Timeout(connect=connect_s, read=read_s)
+        self._pools = urllib3.PoolManager(num_pools=16, maxsize=8)
+        self._pools.pool_classes_by_scheme = _pool_classes(allowed)
+
+    def get(self, url: str) -> urllib3.BaseHTTPResponse:
+        """Open a URL; the caller reads and releases the response.
+
+        Raises:
+            AddressRefused: its host resolves to an address that is not allowed.
+            urllib3.exceptions.HTTPError: it could not be connected to, or timed out.
+        """
+        return self._pools.request(
+            "GET",
+            url,
+            headers={"User-Agent": "rarefirst", "Accept": "image/*", "Accept-Encoding": "identity"},
+            preload_content=False,
+            redirect=False,
+            retries=False,
+            timeout=self._timeout,
+        )
+
+
+def _pool_classes(
+    allowed: AddressRule,
+) -> dict[str, type[HTTPConnectionPool]]:
+    """urllib3's own pools, with connections that check the address before they connect."""
+
+    class CheckedHTTPConnection(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return _connect(self, allowed)
+
+    class CheckedHTTPSConnection(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return _connect(self, allowed)
+
+    class CheckedHTTPPool(HTTPConnectionPool):
+        ConnectionCls = CheckedHTTPConnection
+
+    class CheckedHTTPSPool(HTTPSConnectionPool):
+        ConnectionCls = CheckedHTTPSConnection
+
+    return {"http": CheckedHTTPPool, "https": CheckedHTTPSPool}
+
+
+def _connect(connection: HTTPConnection, allowed: AddressRule) -> socket.socket:
+    """Resolve once, check every address, connect to a checked one, check the peer."""
+    host, port = connection.host, connection.port
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        reason = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
+        raise NameResolutionError(host, connection, reason) from error
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    for address in addresses:
+        if not allowed(address):
+            raise AddressRefused(f"{host} resolves to a private or reserved address")
+    trouble: OSError | None = None
+    for address in addresses:
+        try:
+            sock = create_connection(
+                (address, port),
+                connection.timeout,
+                source_address=connection.source_address,
+                socket_options=connection.socket_options,
+            )
+        except OSError as error:
+            trouble = error
+            continue
+        if not allowed(str(sock.getpeername()[0])):
+            sock.close()
+            raise AddressRefused(f"{host} led to a private or reserved address")
+        return sock
+    if isinstance(trouble, TimeoutError):
+        raise ConnectTimeoutError(connection, f"connecting to {host} timed out") from trouble
+    raise NewConnectionError(connection, f"cannot connect to {host}: {trouble}") from trouble
+
+
+def host_of(url: str) -> str:
+    """The host of a URL in lower case, without a final dot."""
+    return (urlsplit(url).hostname or "").lower().rstrip(".")
