@@ -13,7 +13,7 @@ from datetime import datetime
 
 import requests
 
-from backend.errors import NotFound, ProjectGone
+from backend.errors import LabelStudioRefused, NotFound, ProjectGone
 from backend.labelstudio.answers import id_of, parse_record, rows_of
 from backend.labelstudio.records import (
     AnnotationRecord,
@@ -376,8 +376,11 @@ class LabelStudioClient:
     def _list_of_project(self, project_id: int, path: str) -> list[Mapping[str, object]]:
         try:
             return rows_of(self._call("GET", path, params={"project": project_id}))
-        except NotFound as error:
-            raise ProjectGone(project_id) from error
+        except LabelStudioRefused as error:
+            # Webhooks and tabs answer 400 to a project that is gone, connections 404.
+            if error.status == 404 or "available choices" in error.detail:
+                raise ProjectGone(project_id) from error
+            raise
 
 
 def _login(basic_auth: tuple[str, str] | None) -> dict[str, str]:

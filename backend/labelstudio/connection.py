@@ -135,7 +135,7 @@ class _Connecting:
             self._step("connection", "none", "none", state="missing")
             return self._report(None)
         connection = self._create() if connection is None else self._complete(connection)
-        webhook, webhook_created = self._webhook(connection, created, adopt_only)
+        webhook = self._webhook(connection, created, adopt_only)
         self._sampling(project)
         self._model_version(project, connection)
         view, view_created = self._tab()
@@ -151,7 +151,6 @@ class _Connecting:
                 created=created or (earlier is not None and earlier.created),
                 title=connection.title,
                 webhook_id=None if webhook is None else webhook.id,
-                webhook_created=webhook_created,
                 view_id=None if view is None else view.id,
                 view_created=view_created or (earlier is not None and earlier.view_created),
                 sampling_before=earlier.sampling_before if earlier else project.sampling,
@@ -205,16 +204,16 @@ class _Connecting:
 
     def _webhook(
         self, connection: Connection | None, created: bool, adopt_only: bool
-    ) -> tuple[Webhook | None, bool]:
-        """The webhook, with our header and our actions; and whether we had to make it."""
+    ) -> Webhook | None:
+        """The webhook, with our header and our actions."""
         wanted = f"{len(ACTIONS)} actions" + (", Authorization" if self.basic_auth else "")
         if connection is None:
             self._step("webhook", "none", wanted)
-            return None, False
+            return None
         url = connection.url.rstrip("/") + "/webhook"
         found = [hook for hook in self.client.webhooks(self.project_id) if hook.url == url]
         if not found:
-            return self._make_webhook(connection, url, wanted, created, adopt_only), True
+            return self._make_webhook(connection, url, wanted, created, adopt_only)
         webhook = found[0]
         headers = {**webhook.headers, **self._headers()}
         right = (
@@ -227,11 +226,11 @@ class _Connecting:
         before = _described(webhook)
         if right:
             self._step("webhook", before, before, state="kept")
-            return webhook, False
+            return webhook
         if not self.dry_run:
             webhook = self.client.update_webhook(webhook, headers=headers, actions=ACTIONS)
         self._step("webhook", before, wanted)
-        return webhook, False
+        return webhook
 
     def _make_webhook(
         self, connection: Connection, url: str, wanted: str, created: bool, adopt_only: bool

@@ -26,7 +26,6 @@ class ConnectionRecord(BaseModel):
         connection_id: the row in Label Studio, 0 where it is gone.
         created: whether we made it, or a person did and we completed it.
         webhook_id: None where Label Studio has none and refuses to make one.
-        webhook_created: whether we made it.
         view_id: the tab; None where there is none.
         view_created: whether we made it.
         sampling_before: the project's sampling before us.
@@ -41,7 +40,6 @@ class ConnectionRecord(BaseModel):
     created: bool
     title: str
     webhook_id: int | None
-    webhook_created: bool = False
     view_id: int | None
     view_created: bool
     sampling_before: str

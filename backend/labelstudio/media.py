@@ -288,6 +288,6 @@ def _name(uri: str) -> str:
         parts = urlsplit(uri)
     except ValueError:
         return "the address"
-    host = f"{parts.scheme}://{parts.hostname or ''}" if parts.scheme else ""
+    host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.scheme else ""
     text = host + parts.path
     return text if len(text) <= 120 else f"{text[:60]}...{text[-57:]}"
