@@ -20,7 +20,7 @@ from backend.settings import Settings
 from models.errors import ModelError
 
 if TYPE_CHECKING:
-    from backend.labelstudio.connection import ConnectionReport
+    from backend.labelstudio.connection_record import ConnectionReport
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +173,8 @@ def _show_connection(report: ConnectionReport, *, json: bool) -> None:
         _print_json(report)
     else:
         cli_tables.out().print(cli_tables.connection_table(report))
+    if report.problems:
+        raise typer.Exit(1)
 
 
 def _settings() -> Settings:

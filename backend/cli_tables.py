@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from backend.score_files import FileScore
 from backend.status import ProjectStatus, ServiceStatus
+
+if TYPE_CHECKING:
+    from backend.labelstudio.connection_record import ConnectionReport
+    from backend.score_files import FileScore
 
 
 def status_table(status: ServiceStatus) -> RenderableType:
@@ -92,8 +96,9 @@ def _project(status: ProjectStatus) -> Table:
 def scores_table(scores: Sequence[FileScore], *, version: str) -> Table:
     """Judged files, rarest first; those that could not be read at the end with their reason."""
     table = Table(title=f"Judged by {version}")
-    for name, justify in (("file", "left"), ("rarity", "right"), ("predicted", "left")):
-        table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
+    table.add_column("file", overflow="fold")
+    table.add_column("rarity", justify="right")
+    table.add_column("predicted", overflow="fold")
     table.add_column("confidence", justify="right")
     for score in scores:
         if score.error:
@@ -105,12 +110,20 @@ def scores_table(scores: Sequence[FileScore], *, version: str) -> Table:
     return table
 
 
-def facts_table(title: str, rows: Mapping[str, str]) -> Table:
-    """Names and values below a title."""
-    table = _facts(title)
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
+def connection_table(report: ConnectionReport) -> RenderableType:
+    """What connecting or disconnecting did, or would do, step by step."""
+    title = f"Project {report.project_id}" + (", nothing is changed" if report.dry_run else "")
+    table = Table(title=title, title_justify="left", title_style="bold", box=None)
+    table.add_column("", style="dim", no_wrap=True)
+    table.add_column("was", overflow="fold")
+    table.add_column("is" if not report.dry_run else "would be", overflow="fold")
+    table.add_column("")
+    for step in report.steps:
+        style = {"missing": "red", "kept": "dim"}.get(step.state, "")
+        table.add_row(step.what, step.before, step.after, Text(step.state, style))
+    notes = [Text(f"note: {note}") for note in report.notes]
+    problems = [Text(f"to mend: {problem}", "red") for problem in report.problems]
+    return Group(table, *notes, *problems)
 
 
 def _facts(title: str | None = None) -> Table:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from backend.errors import MissingConfiguration
 from backend.jobs import Jobs
-from backend.labelstudio.client import LabelStudioClient
-from backend.labelstudio.connection import ConnectionReport
-from backend.reconcile.loop import Reconciler
 from backend.settings import Settings
+
+if TYPE_CHECKING:
+    from backend.labelstudio.connection_record import ConnectionReport
+    from backend.reconcile.loop import Reconciler
 
 
 def connect_project(
@@ -40,5 +43,9 @@ def disconnect_project(settings: Settings, project_id: int, *, dry_run: bool) ->
 def _reconciler(settings: Settings, jobs: Jobs) -> Reconciler:
     if settings.missing:
         raise MissingConfiguration(settings.missing)
+    # Takes seconds to import: not before it is clear that it can be used.
+    from backend.labelstudio.client import LabelStudioClient
+    from backend.reconcile.loop import Reconciler
+
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
     return Reconciler(settings, client, jobs.stores)

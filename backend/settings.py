@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     )
     max_body_mb: int = Field(250, ge=1, description="Largest request body taken, in MiB.")
     predict_budget_s: float = Field(
-        60.0,
+        50.0,
         gt=0,
         description="Seconds that one /predict may spend on tasks that are not embedded yet; "
         "the rest get the last place and are queued.",

@@ -1,0 +1,226 @@
+"""`rarefirst status`, `pause`, `resume`: read from files, for people and for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from backend import heartbeat
+from backend.cli import app
+from backend.jobs import Jobs
+from backend.projects import ProjectStore
+from backend.reports import ProjectReport
+from backend.settings import Settings
+from backend.status import service_status
+from tests.recorded import LABEL_STUDIO
+
+
+@pytest.fixture
+def runner(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    monkeypatch.setenv("RAREFIRST_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("LABEL_STUDIO_URL", LABEL_STUDIO)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "not-a-token")
+    monkeypatch.setenv("COLUMNS", "200")
+    return CliRunner()
+
+
+@pytest.fixture
+def report(store: ProjectStore) -> ProjectReport:
+    made = ProjectReport(
+        project_id=1,
+        title="digits",
+        at=datetime.now(UTC),
+        tasks=1400,
+        labeled=170,
+        skipped=2,
+        embedded=1398,
+        failed={"truncated file": 2},
+        labels_by_class={"ship": 4, "cat": 100},
+        labels_by_origin={"initial": 160, "queue": 10},
+        unknown_labels={"zebra": 1},
+        tail=("ship",),
+        unlearnable=("dog",),
+        labels_since_fit=3,
+        backbone="bootstrapped cnn4",
+        version="v0007",
+        queue_left=2,
+        next="fit: at 10 new labels",
+        why_not=("the next fit is at 10 new labels, there are 3",),
+        problems=("a webhook is missing",),
+        drift=("sampling was changed to Sequential",),
+    )
+    store.write("report.json", made)
+    return made
+
+
+def test_json_tells_everything(
+    runner: CliRunner, store: ProjectStore, report: ProjectReport, publish: Callable[..., object]
+) -> None:
+    publish([1, 2, 3], [0.1, 0.9, 0.5])
+    result = runner.invoke(app, ["status", "--json"])
+    assert result.exit_code == 0
+    said = json.loads(result.stdout)
+    assert said["missing_settings"] == []
+    assert said["worker"] == {"alive": False, "heartbeat_age_s": None, "pid": None}
+    (project,) = said["projects"]
+    assert project["project"] == 1
+    assert project["doing"] == "nothing"
+    assert project["next"] == "fit: at 10 new labels"
+    assert project["why_not"] == list(report.why_not)
+    assert project["labels"]["by_class"] == {"ship": 4, "cat": 100}
+    assert project["labels"]["total"] == 170
+    assert project["tail"] == ["ship"]
+    publication = project["publication"]
+    assert publication["name"] == "rarefirst-v0007-abc123"
+    assert (publication["size"], publication["left"], publication["labels"]) == (3, 2, 40)
+    assert datetime.fromisoformat(publication["published_at"]).tzinfo is not None
+
+
+def test_people_read_the_same(
+    runner: CliRunner, report: ProjectReport, publish: Callable[..., object]
+) -> None:
+    publish([1, 2, 3], [0.1, 0.9, 0.5])
+    text = runner.invoke(app, ["status"]).stdout
+    for words in (
+        "Project 1: digits",
+        "2 of 3 tasks left",
+        "the next fit is at 10 new labels, there are 3",
+        "a webhook is missing",
+        "sampling was changed",
+        "cat 100, ship 4",
+        "2: truncated file",
+        "1398 of 1400 embedded",
+        "does not run; start it with `rarefirst serve`",
+    ):
+        assert words in text
+
+
+def test_a_project_nobody_looked_at_yet(settings: Settings, store: ProjectStore) -> None:
+    (project,) = service_status(settings).projects
+    assert project.label_studio == "not looked at yet"
+    assert project.publication is None
+
+
+def test_no_project_says_how_to_connect_one(runner: CliRunner) -> None:
+    assert "rarefirst connect --project N" in runner.invoke(app, ["status"]).stdout
+
+
+def test_missing_settings_are_named(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LABEL_STUDIO_API_KEY")
+    assert "LABEL_STUDIO_API_KEY" in runner.invoke(app, ["status"]).stdout
+
+
+def test_the_worker_lives_while_its_heart_beats(settings: Settings) -> None:
+    heartbeat.begin(settings.data_dir, 4711)
+    worker = service_status(settings).worker
+    assert worker.alive
+    assert worker.pid == 4711
+    long_ago = time.time() - 60
+    os.utime(settings.data_dir / "worker.heartbeat", (long_ago, long_ago))
+    assert not service_status(settings).worker.alive
+    heartbeat.beat(settings.data_dir, 4711)
+    assert service_status(settings).worker.alive
+    heartbeat.end(settings.data_dir)
+    assert service_status(settings).worker.heartbeat_age_s is None
+    heartbeat.beat(settings.data_dir, 4711)
+    assert service_status(settings).worker.pid == 4711
+
+
+def test_a_note_of_a_dead_process_is_not_work(settings: Settings, store: ProjectStore) -> None:
+    store.note("embed", 3, 10, "images")
+    (project,) = service_status(settings).projects
+    assert project.doing.startswith("embed: images")
+    assert (project.done, project.total) == (3, 10)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    note = store.progress().model_copy(update={"pid": dead.pid})
+    store.write("progress.json", note)
+    (project,) = service_status(settings).projects
+    assert (project.doing, project.total) == ("nothing", 0)
+
+
+def test_pause_and_resume(
+    runner: CliRunner, settings: Settings, store: ProjectStore, report: ProjectReport
+) -> None:
+    assert runner.invoke(app, ["pause", "--project", "1"]).exit_code == 0
+    assert store.paused
+    assert service_status(settings).projects[0].next.startswith("nothing, paused")
+    assert runner.invoke(app, ["resume", "--project", "1"]).exit_code == 0
+    assert not store.paused
+    assert store.hinted_at("changed") is not None
+    assert Jobs(settings).huey.pending_count() == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status", "--project", "5"],
+        ["pause", "--project", "5"],
+        ["resume", "--project", "5"],
+        ["score", str(Path(__file__)), "--project", "5"],
+    ],
+)
+def test_a_project_that_is_not_connected_is_one_sentence(
+    runner: CliRunner, command: list[str]
+) -> None:
+    result = runner.invoke(app, command)
+    assert result.exit_code == 1
+    assert "project 5 is not connected" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_wrong_settings_are_named_without_their_values(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORT", "secret-99999")
+    result = runner.invoke(app, ["status"])
+    assert result.exit_code == 2
+    assert "PORT" in result.stderr
+    assert "secret-99999" not in result.stderr
+
+
+@pytest.mark.parametrize("command", [["nothing"], ["connect"], ["score", "--project", "1"]])
+def test_wrong_usage_is_exit_code_two(runner: CliRunner, command: list[str]) -> None:
+    assert runner.invoke(app, command).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["connect", "disconnect"])
+def test_connecting_without_settings_names_them(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.delenv("LABEL_STUDIO_URL")
+    result = runner.invoke(app, [command, "--project", "1"])
+    assert result.exit_code == 1
+    assert "LABEL_STUDIO_URL" in result.stderr
+
+
+@pytest.mark.parametrize("words", ["--help", "status"])
+def test_quick_commands_load_nothing_heavy(settings: Settings, words: str) -> None:
+    code = (
+        "import sys\n"
+        "from backend.cli import app\n"
+        "try:\n"
+        f"    app([{words!r}])\n"
+        "except SystemExit as done:\n"
+        "    heavy = {'torch', 'label_studio_sdk', 'lancedb'} & set(sys.modules)\n"
+        "    sys.exit(done.code or (f'loaded {heavy}' if heavy else 0))\n"
+    )
+    environment = {"RAREFIRST_DATA_DIR": str(settings.data_dir), "PATH": os.environ["PATH"]}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_help_names_the_commands(runner: CliRunner) -> None:
+    text = runner.invoke(app, ["--help"]).stdout
+    for name in ("serve", "connect", "disconnect", "status", "score", "pause", "resume"):
+        assert name in text
+    assert "bootstrap" not in text

@@ -1,0 +1,133 @@
+"""The worker: hints lead to rounds at once, the timer leads to rounds anyway."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from backend import heartbeat
+from backend.jobs import Jobs
+from backend.projects import ProjectStore, ProjectStores
+from backend.settings import Settings
+from backend.worker import Worker
+from tests.recorded import CREATED_S, PROJECT_ID
+
+
+class Loop:
+    """Notes what was asked of it."""
+
+    def __init__(self, stores: ProjectStores) -> None:
+        self.stores = stores
+        self.rounds: list[tuple[str, str]] = []
+        self.discovered = 0
+        self.changed = threading.Condition()
+        self.error: Exception | None = None
+
+    def discover(self) -> list[ProjectStore]:
+        with self.changed:
+            self.discovered += 1
+            self.changed.notify_all()
+        if self.error is not None:
+            raise self.error
+        return self.stores.all()
+
+    def register(self, project_id: int) -> ProjectStore | None:
+        return self.stores.create(project_id, CREATED_S, "new")
+
+    def round(self, store: ProjectStore, *, reason: str) -> bool:
+        with self.changed:
+            self.rounds.append((store.key, reason))
+            self.changed.notify_all()
+        return True
+
+    def wait_for(self, reason: str, key: str, seconds: float = 10.0) -> bool:
+        with self.changed:
+            return self.changed.wait_for(lambda: (key, reason) in self.rounds, seconds)
+
+
+@pytest.fixture
+def loop(settings: Settings) -> Loop:
+    return Loop(ProjectStores(settings.data_dir, settings.label_studio_url))
+
+
+@pytest.fixture
+def running(settings: Settings, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+    """A worker in a thread; signals belong to the main thread, so they are left out."""
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.1)
+    worker = Worker(settings, Jobs(settings), loop)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    while heartbeat.heartbeat_age_s(settings.data_dir) is None:
+        time.sleep(0.01)
+    yield Jobs(settings)  # as the web process has it
+    began = time.monotonic()
+    worker.stop()
+    thread.join(15)
+    assert not thread.is_alive()
+    assert time.monotonic() - began < 8
+    assert heartbeat.heartbeat_age_s(settings.data_dir) is None
+
+
+def test_a_hint_leads_to_a_round_after_the_debounce(
+    running: Jobs, loop: Loop, store: ProjectStore
+) -> None:
+    began = time.monotonic()
+    running.hint(PROJECT_ID, CREATED_S, "changed")
+    assert loop.wait_for("hint", store.key)
+    # The debounce of these settings is 0.15 s; the queue is looked at five times a second.
+    assert time.monotonic() - began < 3
+
+
+def test_a_new_project_gets_a_first_round(running: Jobs, loop: Loop) -> None:
+    running.register(42)
+    key = loop.stores.key(42, CREATED_S)
+    assert loop.wait_for("connected", key)
+
+
+def test_the_heart_beats(running: Jobs, settings: Settings, loop: Loop) -> None:
+    time.sleep(0.5)
+    age = heartbeat.heartbeat_age_s(settings.data_dir)
+    assert age is not None
+    assert age < 0.4
+
+
+def test_the_timer_needs_no_hint(
+    settings: Settings, store: ProjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    quick = settings.model_copy(update={"timer_s": 0.2, "discover_s": 0.5})
+    loop = Loop(ProjectStores(settings.data_dir, settings.label_studio_url))
+    loop.error = OSError("Label Studio is away")  # the timer goes on
+    paused = loop.stores.create(8, CREATED_S, "paused")
+    paused.path("paused").touch()
+    worker = Worker(quick, Jobs(quick), loop)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        with loop.changed:
+            assert loop.changed.wait_for(lambda: len(loop.rounds) >= 3, 10)
+            assert loop.changed.wait_for(lambda: loop.discovered >= 2, 10)
+    finally:
+        worker.stop()
+        thread.join(15)
+    assert set(loop.rounds) == {(store.key, "timer")}
+
+
+def test_without_settings_it_stays_up_and_says_what_is_missing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    bare = settings.model_copy(update={"label_studio_api_key": ""})
+    worker = Worker(bare, Jobs(bare), None)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    time.sleep(0.3)
+    assert thread.is_alive()
+    worker.stop()
+    thread.join(15)
+    assert not thread.is_alive()
+    assert "LABEL_STUDIO_API_KEY is not set: nothing is read or published" in caplog.text
