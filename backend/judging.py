@@ -86,18 +86,13 @@ class Judge:
         from models.registry import VersionRegistry
 
         registry = VersionRegistry(store.path("versions"))
-        if version is None:
-            found = registry.active()
-        else:
-            found = next((one for one in registry.list() if one.name == version), None)
-        if found is None:
-            raise NothingToJudgeWith(
-                f"there is no version {version}"
-                if version
-                else "no version was fitted yet; `rarefirst status` says what it waits for"
-            )
-        card = found.card
         try:
+            found = registry.load(version) if version is not None else registry.active()
+            if found is None:
+                raise NothingToJudgeWith(
+                    "no version was fitted yet; `rarefirst status` says what it waits for"
+                )
+            card = found.card
             return cls(
                 version=found.name,
                 classes=tuple(card.classes),
@@ -108,7 +103,8 @@ class Judge:
                 miner=Miner.load(found.path),
             )
         except (ModelError, OSError) as error:
-            raise NothingToJudgeWith(f"version {found.name} cannot be loaded: {error}") from error
+            name = version or "the active version"
+            raise NothingToJudgeWith(f"{name} cannot be loaded: {error}") from error
 
     def judge(
         self,

@@ -11,6 +11,7 @@ import threading
 import time
 from typing import Protocol
 
+from backend.errors import BackendError
 from backend.jobs import Jobs
 from backend.projects import ProjectStore
 
@@ -66,13 +67,31 @@ class Rounds:
 
     def register(self, project_id: int) -> None:
         """Take a project up and run its first round."""
-        store = self._reconciler.register(project_id)
+        try:
+            store = self._reconciler.register(project_id)
+        except BackendError as error:
+            # The next search finds it.
+            logger.warning("project %d cannot be taken up now: %s", project_id, error)
+            return
         if store is not None:
             self._run(store, reason="connected", debounce=False)
 
     def discover(self) -> None:
         """Search Label Studio for projects; the timer runs their rounds."""
-        self._reconciler.discover()
+        self.search()
+
+    def search(self) -> bool:
+        """Search Label Studio for projects connected to us; False where that failed."""
+        try:
+            self._reconciler.discover()
+        except BackendError as error:
+            logger.warning("connected projects cannot be searched now: %s", error)
+            return False
+        except Exception:
+            # The timer that asks must live; it asks again soon.
+            logger.exception("the search for connected projects failed")
+            return False
+        return True
 
     def due(self, store: ProjectStore, *, reason: str) -> None:
         """A round that no hint asked for; nothing where one runs already."""

@@ -28,7 +28,7 @@ WEB = (
     "python:backend.gunicorn_conf",
     "backend.wsgi:app",
 )
-WORKER = (sys.executable, "-m", "backend.worker")
+WORKER = (sys.executable, "-m", "backend.cli", "worker")
 
 
 class PortTaken(Exception):  # noqa: N818  (says what happened)

@@ -126,7 +126,9 @@ class Supervisor:
     def run(self) -> None:
         """Start the children and watch them until stopped."""
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(signum, lambda *_: self._stop.set())
+            # Under nohup a hang-up is ignored, and stays so.
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                signal.signal(signum, lambda *_: self._stop.set())
         try:
             for child in self._children:
                 child.start()

@@ -65,7 +65,7 @@ class Worker:
         )
         consumer.start()
         # After the consumer's own handlers: ours let rounds end first.
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, lambda *_: self._stop.set())
         timer = threading.Thread(target=self._timer, name="timer", daemon=True)
         timer.start()
@@ -102,20 +102,14 @@ class Worker:
                     )
             else:
                 if now >= next_discover:
-                    next_discover = now + self._settings.discover_s
-                    self._discover(self._rounds)
+                    found = self._rounds.search()
+                    pause = self._settings.discover_s if found else self._settings.timer_s
+                    next_discover = now + pause
                 for store in self._jobs.stores.all():
                     if not store.paused and store.key not in self._waiting:
                         self._waiting.add(store.key)
                         self._pool.submit(self._due, self._rounds, store)
             self._stop.wait(self._settings.timer_s)
-
-    def _discover(self, rounds: Rounds) -> None:
-        try:
-            rounds.discover()
-        except Exception:
-            # The timer must live: what fails now is tried again next time.
-            logger.exception("the search for connected projects failed")
 
     def _due(self, rounds: Rounds, store: ProjectStore) -> None:
         try:
@@ -149,7 +143,3 @@ def _reconciler(settings: Settings, jobs: Jobs) -> Reconciles | None:
     torch.set_num_threads(settings.torch_threads or usable_cores())
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
     return Reconciler(settings, client, jobs.stores)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from backend.errors import LabelStudioUnavailable
 from backend.jobs import Jobs
 from backend.projects import ProjectStore
 from backend.rounds import Rounds
@@ -22,12 +23,19 @@ class Loop:
         self.rounds: list[tuple[str, str, float]] = []
         self.work: Callable[[], None] = lambda: None
         self.registered: ProjectStore | None = None
+        self.error: Exception | None = None
 
     def discover(self) -> list[ProjectStore]:
+        self._fail()
         return []
 
     def register(self, project_id: int) -> ProjectStore | None:
+        self._fail()
         return self.registered
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
 
     def round(self, store: ProjectStore, *, reason: str) -> bool:
         seen = time.time()
@@ -158,3 +166,15 @@ def test_a_registered_project_gets_its_first_round(
 def test_a_message_for_a_folder_that_is_gone_does_nothing(rounds: Rounds, loop: Loop) -> None:
     rounds.reconcile("9-0123abcd")
     assert loop.rounds == []
+
+
+def test_label_studio_being_away_is_one_line(
+    rounds: Rounds, loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.error = LabelStudioUnavailable("Label Studio does not answer")
+    rounds.register(PROJECT_ID)
+    assert not rounds.search()
+    assert caplog.text.count("Label Studio does not answer") == 2
+    assert "Traceback" not in caplog.text
+    loop.error = None
+    assert rounds.search()
