@@ -81,6 +81,7 @@ def connect(
     basic_auth: tuple[str, str] | None,
     dry_run: bool = False,
     adopt_only: bool = False,
+    take_over: bool = False,
     record: ConnectionRecord | None = None,
 ) -> ConnectionReport:
     """Make a project rare-first, or complete a connection that was made by hand.
@@ -93,15 +94,15 @@ def connect(
         dry_run: only look, and say what would be done.
         adopt_only: complete an existing connection, but make none; a webhook that cannot be had
             is then a problem in the report, not an error, since the loop also works by its timer.
+        take_over: the project's model version may be replaced even if it is somebody else's.
         record: of an earlier connect: what it found before us stays what it was.
 
     Raises:
         ConnectionIncomplete: Label Studio refuses our address. What was begun is undone.
         LabelStudioRefused: it refuses for another reason, which is given.
     """
-    return _Connecting(client, project_id, own_url.rstrip("/"), basic_auth, dry_run, record).run(
-        adopt_only
-    )
+    connecting = _Connecting(client, project_id, own_url.rstrip("/"), basic_auth, dry_run, record)
+    return connecting.run(adopt_only=adopt_only, take_over=take_over)
 
 
 class _Connecting:
@@ -126,7 +127,7 @@ class _Connecting:
         self.notes: list[str] = []
         self.problems: list[str] = []
 
-    def run(self, adopt_only: bool) -> ConnectionReport:
+    def run(self, *, adopt_only: bool, take_over: bool) -> ConnectionReport:
         project = self.client.project(self.project_id)
         connections = self.client.connections(self.project_id)
         connection = find_connection(connections, self.own_url)
@@ -139,7 +140,17 @@ class _Connecting:
         self._sampling(project)
         self._model_version(project, connection)
         view, view_created = self._tab()
+        version = _others_version(project, connection)
         self._remarks(project, connections, connection)
+        if version:
+            self.notes.append(
+                f"the project shows the predictions of {version!r}; "
+                + (
+                    "the first published queue takes their place, disconnecting puts them back"
+                    if take_over
+                    else "they stay until you say that rarefirst may take their place"
+                )
+            )
         if self.dry_run or connection is None:
             return self._report(None)
         earlier = self.earlier
@@ -154,11 +165,8 @@ class _Connecting:
                 view_id=None if view is None else view.id,
                 view_created=view_created or (earlier is not None and earlier.view_created),
                 sampling_before=earlier.sampling_before if earlier else project.sampling,
-                model_version_before=(
-                    earlier.model_version_before
-                    if earlier
-                    else _version_before(project, connection)
-                ),
+                model_version_before=earlier.model_version_before if earlier else version,
+                replaceable_model_version=project.model_version if take_over else None,
                 connected_at=datetime.now(UTC),
             )
         )
@@ -267,7 +275,7 @@ class _Connecting:
         """Left as it is: Label Studio takes a version only once it has predictions."""
         now = project.model_version or (connection.title if connection else "")
         self._step("model version", now, now, state="kept")
-        if not now.startswith(VERSION_PREFIX):
+        if not now or (connection and now == connection.title):
             self.notes.append("the model version follows with the first published queue")
 
     def _tab(self) -> tuple[View | None, bool]:
@@ -293,16 +301,6 @@ class _Connecting:
                 f"Label Studio asks only the first connection, {others[0].title!r}, for live "
                 "predictions; the queue of rarefirst does not need them"
             )
-        version = project.model_version
-        if (
-            version
-            and not version.startswith(VERSION_PREFIX)
-            and version in {c.title for c in others}
-        ):
-            self.notes.append(
-                f"the project shows the predictions of {version!r}; the first published queue "
-                "takes their place, and disconnecting puts them back"
-            )
 
     def _headers(self) -> dict[str, str]:
         if self.basic_auth is None:
@@ -326,10 +324,11 @@ class _Connecting:
         )
 
 
-def _version_before(project: ProjectInfo, connection: Connection) -> str:
-    """Whose scores the project used before us; connecting itself sets the connection's title."""
+def _others_version(project: ProjectInfo, connection: Connection | None) -> str:
+    """Whose scores the project uses, where they are not ours; connecting itself sets our title."""
     version = project.model_version
-    return "" if version == connection.title or version.startswith(VERSION_PREFIX) else version
+    title = "" if connection is None else connection.title
+    return "" if version == title or version.startswith(VERSION_PREFIX) else version
 
 
 def _described(webhook: Webhook) -> str:

@@ -30,6 +30,8 @@ class ConnectionRecord(BaseModel):
         view_created: whether we made it.
         sampling_before: the project's sampling before us.
         model_version_before: whose scores the project used before us; empty: nobody's.
+        replaceable_model_version: a model version of somebody else that the user told us to take
+            the place of; None where there was none, or nobody said so.
     """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
@@ -44,6 +46,7 @@ class ConnectionRecord(BaseModel):
     view_created: bool
     sampling_before: str
     model_version_before: str
+    replaceable_model_version: str | None = None
     connected_at: datetime
 
 

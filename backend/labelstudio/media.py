@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import requests
@@ -38,6 +39,7 @@ from backend.labelstudio.guarded_http import (
 from backend.labelstudio.image_bytes import check_image, decode_data_uri
 from backend.labelstudio.image_cache import ImageCache
 from backend.labelstudio.transport import origin_of
+from backend.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +106,19 @@ class MediaFetcher:
         self._foreign = GuardedHTTP(address_allowed, **waits)
         # Label Studio's own origin is the one exemption: it usually lives on a private address.
         self._own = GuardedHTTP(lambda address: True, **waits)
+
+    @classmethod
+    def from_settings(cls, client: LabelStudioClient, settings: Settings) -> Self:
+        """A fetcher with the service's settings; its cache lies in the data directory."""
+        mib = 1 << 20
+        return cls(
+            client,
+            allowed_hosts=settings.allowed_hosts,
+            cache_dir=settings.data_dir / "images",
+            cache_bytes=settings.image_cache_mb * mib,
+            max_bytes=settings.max_image_mb * mib,
+            timeout_s=settings.fetch_timeout_s,
+        )
 
     def fetch(self, uri: str, *, task_id: int, project_key: str) -> bytes:
         """The image file at an address found in a task.
