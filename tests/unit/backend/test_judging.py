@@ -1,0 +1,169 @@
+"""A version in memory, and `rarefirst score` that judges files with it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from backend.cli import app
+from backend.errors import BackendError, MediaError
+from backend.judging import Judge, NothingToJudgeWith
+from backend.projects import ProjectStore
+from backend.score_files import image_files
+from backend.settings import Settings
+from models.backbones import Backbone, BackboneSpec, load_backbone
+from models.types import Examples, Judgement
+from tests.recorded import CLASSES, LABEL_STUDIO
+
+
+class Miner:
+    """Says of each image what its original logits say; keeps what it was shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[Examples] = []
+
+    def judge(self, examples: Examples) -> Judgement:
+        self.seen.append(examples)
+        count = len(examples)
+        logits = examples.logits
+        return Judgement(
+            ids=examples.ids,
+            rarity=np.linspace(0.0, 1.0, count),
+            tail_probabilities=np.zeros((count, 1)),
+            predicted=np.zeros(count, np.int64) if logits is None else logits.argmax(axis=1),
+            confidence=np.full(count, 0.5),
+            reconstruction_error=np.zeros(count),
+        )
+
+
+def backbone(names: tuple[str, ...]) -> Backbone:
+    spec = BackboneSpec(
+        architecture="cnn4", weights="none", num_classes=len(names), class_names=names, seed=3
+    )
+    return load_backbone(spec)
+
+
+def judge_of(names: tuple[str, ...], miner: Miner) -> Judge:
+    return Judge(
+        version="v0001",
+        classes=CLASSES,
+        tail=("ship",),
+        backbone=backbone(names),
+        miner=miner,  # type: ignore[arg-type]
+    )
+
+
+def picture(shade: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (40, 40), (shade, 255 - shade, 90)).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_logits_come_in_the_order_of_the_labels() -> None:
+    one, other = Miner(), Miner()
+    turned = (CLASSES[2], CLASSES[0], CLASSES[3], CLASSES[1])
+    images = {5: picture(10), 7: picture(200)}
+    for names, miner in ((CLASSES, one), (turned, other)):
+        judged = judge_of(names, miner).judge(
+            [7, 5], images.__getitem__, max_pixels=10_000, batch=1, threads=2
+        )
+        assert judged.judgement is not None
+        assert judged.judgement.ids.tolist() == [7, 5]
+    plain, moved = one.seen[0].logits, other.seen[0].logits
+    assert plain is not None
+    assert moved is not None
+    # Same seed, same network: class `name` sits in another column of the turned one.
+    assert moved == pytest.approx(plain[:, [turned.index(name) for name in CLASSES]])
+
+
+def test_a_head_over_other_classes_is_no_original_head() -> None:
+    miner = Miner()
+    judge_of(("a", "b"), miner).judge(
+        [1], lambda _: picture(1), max_pixels=10_000, batch=4, threads=1
+    )
+    assert miner.seen[0].logits is None
+
+
+def test_a_bad_image_is_reported_and_the_others_judged() -> None:
+    def load(image: int) -> bytes:
+        if image == 2:
+            raise MediaError("nobody has it")
+        return {1: picture(9), 3: b"no image", 4: b"", 5: picture(9)[:60]}[image]
+
+    judged = judge_of(CLASSES, Miner()).judge(
+        [1, 2, 3, 4, 5], load, max_pixels=10_000, batch=2, threads=2
+    )
+    assert judged.judgement is not None
+    assert judged.judgement.ids.tolist() == [1]
+    assert set(judged.failures) == {2, 3, 4, 5}
+    assert judged.failures[2] == "nobody has it"
+
+
+def test_nothing_readable_is_no_judgement() -> None:
+    judged = judge_of(CLASSES, Miner()).judge(
+        [1], lambda _: b"x", max_pixels=10, batch=2, threads=2
+    )
+    assert judged.judgement is None
+    assert list(judged.failures) == [1]
+
+
+def test_files_and_folders_are_found_once_in_order(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "notes.txt", "deep/c.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = image_files([tmp_path / "b.png", tmp_path])
+    assert [path.name for path in found] == ["b.png", "a.JPG", "c.webp"]
+    with pytest.raises(BackendError, match="does not exist"):
+        image_files([tmp_path / "none.png"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BackendError, match="no image files"):
+        image_files([tmp_path / "empty"])
+
+
+@pytest.fixture
+def runner(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    monkeypatch.setenv("RAREFIRST_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("LABEL_STUDIO_URL", LABEL_STUDIO)
+    monkeypatch.setenv("COLUMNS", "200")
+    return CliRunner()
+
+
+def test_score_shows_files_rarest_first_and_why_one_is_not_read(
+    runner: CliRunner, store: ProjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Judge, "load", lambda *_, **__: judge_of(CLASSES, Miner()))
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.png").write_bytes(picture(number * 80))
+    (folder / "torn.png").write_bytes(picture(1)[:50])
+    result = runner.invoke(app, ["score", str(folder), "--project", "1", "--json"])
+    assert result.exit_code == 0
+    said = json.loads(result.stdout)
+    assert said["version"] == "v0001"
+    names = [Path(score["file"]).name for score in said["files"]]
+    assert names == ["2.png", "1.png", "0.png", "torn.png"]
+    assert [score["rarity"] for score in said["files"]] == [1.0, 0.5, 0.0, None]
+    assert said["files"][0]["predicted"] in CLASSES
+    assert said["files"][3]["error"]
+    text = runner.invoke(app, ["score", str(folder), "--project", "1"]).stdout
+    assert text.index("2.png") < text.index("0.png") < text.index("torn.png")
+
+
+def test_score_before_a_first_version_says_so(
+    runner: CliRunner, store: ProjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*_: object, **__: object) -> Judge:
+        raise NothingToJudgeWith("no version was fitted yet; `rarefirst status` says why")
+
+    monkeypatch.setattr(Judge, "load", nothing)
+    (tmp_path / "a.png").write_bytes(picture(1))
+    result = runner.invoke(app, ["score", str(tmp_path / "a.png"), "--project", "1"])
+    assert result.exit_code == 1
+    assert "no version was fitted yet" in result.stderr
