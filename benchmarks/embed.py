@@ -4,7 +4,7 @@ Embeds 640x480 JPEG files with ResNet-18 at 224 px. On the same cores and in the
 measures decoding alone (d images/s) and the model alone (f images/s); a pipeline that loses
 nothing between the two runs at 1 / (1/d + 1/f). Prints JSON; `ratio` is ours over that limit.
 
-    .venv/bin/python benchmarks/embed.py [--images 512] [--repeats 3]
+    .venv/bin/python -m benchmarks.embed [--images 512] [--repeats 3]
 """
 
 from __future__ import annotations

@@ -1,0 +1,77 @@
+"""What the benchmarks of the running service share: a real Label Studio and `rarefirst serve`."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.backend_process import Backend, BackendSettings
+from demo.label_studio_api import LabelStudioApi
+from demo.label_studio_process import Login, label_studio, prepare
+from demo.ports import free_port
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Both servers, running.
+
+    Attributes:
+        api: Label Studio as its first user sees it.
+        backend: our service.
+        data_dir: where our service keeps its state.
+    """
+
+    api: LabelStudioApi
+    backend: Backend
+    data_dir: Path
+
+
+def say(message: str) -> None:
+    """Progress goes to standard error: standard output is the JSON."""
+    print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def stage(extra: Mapping[str, str] | None = None) -> Iterator[Stage]:
+    """Start both on free ports with fresh data, and stop them afterwards.
+
+    Args:
+        extra: further environment variables of our service.
+    """
+    with tempfile.TemporaryDirectory(prefix="rarefirst-bench-") as name:
+        root = Path(name)
+        login = Login("bench@example.com", secrets.token_urlsafe(12), secrets.token_hex(20))
+        prepare(root / "label-studio", progress=say)
+        port = free_port()
+        server = label_studio(root / "label-studio", port=port, login=login, run_dir=root / "run")
+        url = f"http://127.0.0.1:{port}"
+        backend = Backend(
+            BackendSettings(
+                label_studio_url=url,
+                token=login.token,
+                port=free_port(),
+                data_dir=root / "var",
+                user="bench",
+                password=secrets.token_urlsafe(12),
+                extra=extra or {},
+            ),
+            run_dir=root / "run",
+        )
+        try:
+            say("starting Label Studio")
+            server.start()
+            server.wait_until_up(url + "/health", timeout_s=180, progress=say)
+            say("starting rarefirst serve")
+            backend.start()
+            api = LabelStudioApi(url, login.token)
+            yield Stage(api, backend, root / "var")
+            api.close()
+        finally:
+            backend.stop()
+            server.stop()

@@ -1,0 +1,444 @@
+"""Whole rounds against a Label Studio in memory: what is there afterwards, whatever came between.
+
+Coloured squares, blue ones rare. The frozen model stays untrained (too few labels to train it),
+which tells colours apart well enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from backend.errors import LabelStudioUnavailable
+from backend.labelstudio.client import LabelStudioClient
+from backend.projects import ProjectStore, ProjectStores
+from backend.reconcile.loop import Reconciler
+from backend.reports import ProjectReport, RoundEntry
+from backend.settings import Settings
+from tests.unit.backend.reconcile.fake_label_studio import FakeLabelStudio
+
+Start = Callable[..., Reconciler]
+
+
+@pytest.fixture
+def label_studio() -> FakeLabelStudio:
+    """60 squares, 4 of them blue; 26 labeled, 2 of those blue."""
+    fake = FakeLabelStudio()
+    for i in range(60):
+        fake.add_task("blue" if i in (3, 17, 30, 50) else ("red", "green")[i % 2])
+    for task_id in list(fake.task_rows)[:24]:
+        fake.annotate(task_id)
+    fake.create_connection(1, "http://localhost:9090", title="rarefirst")
+    return fake
+
+
+@pytest.fixture
+def start(tmp_path: Path, label_studio: FakeLabelStudio) -> Start:
+    def begin(**changes: object) -> Reconciler:
+        settings = Settings.model_validate(
+            {
+                "label_studio_url": label_studio.base_url,
+                "data_dir": tmp_path,
+                "bootstrap_min_labels": 10_000,
+                "top_k": 12,
+                "fit_every_labels": 3,
+                "fit_idle_s": 3600,
+                "tail_min_labels": 10,
+                "delete_pause_s": 0,
+                "tail_threshold": 0.5,
+                **changes,
+            }
+        )
+        stores = ProjectStores(tmp_path, label_studio.base_url)
+        return Reconciler(settings, cast(LabelStudioClient, label_studio), stores)
+
+    return begin
+
+
+def run(reconciler: Reconciler, *, reason: str = "hint") -> ProjectStore:
+    (store,) = reconciler.discover()
+    assert reconciler.round(store, reason=reason)
+    return store
+
+
+def report(store: ProjectStore) -> ProjectReport:
+    found = store.read("report.json", ProjectReport)
+    assert found is not None
+    return found
+
+
+def test_first_round_publishes_a_rare_first_queue(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    store = run(start())
+    served = store.publications().published
+    assert served is not None
+    assert label_studio.settings["model_version"] == served.name
+    assert label_studio.settings["sampling"] == "Uncertainty sampling"
+    assert label_studio.stream() == list(served.task_ids)
+    assert len(served.task_ids) == 12
+    assert {label_studio.truth[i] for i in served.task_ids[:2]} == {"blue"}
+    assert served.tail == ("blue",)
+    assert len(label_studio.imports) == 1
+    found = report(store)
+    assert (found.tasks, found.labeled, found.tail) == (60, 24, ("blue",))
+    assert found.problems == ()
+    (entry,) = store.history(RoundEntry)
+    assert entry.publication == served.name
+    assert {"sync", "connect", "bootstrap", "embed", "fit", "publish"} <= set(entry.seconds)
+
+
+def test_a_second_round_has_nothing_to_do(start: Start, label_studio: FakeLabelStudio) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    before = (store.publications(), len(store.history(RoundEntry)))
+    run(reconciler, reason="timer")
+    assert (store.publications(), len(store.history(RoundEntry))) == before
+    assert len(label_studio.imports) == 1
+
+
+def test_labels_lead_to_a_new_order_and_the_tail_stays(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    for _ in range(4):
+        first = store.publications().published
+        for task_id in label_studio.stream()[:3]:
+            label_studio.annotate(task_id)
+        store.hint("changed")
+        run(reconciler)
+        served = store.publications().published
+        assert served is not None
+        assert first is not None
+        assert served.name != first.name
+        assert served.tail == ("blue",)
+        assert not set(served.task_ids) & {
+            i for i, row in label_studio.task_rows.items() if row.annotations
+        }
+    found = report(store)
+    assert found.labels_by_origin == {"initial": 24, "queue": 12}
+    # 4 of 36 are blue now, 0.33 of the mean: by all labels it might have left the tail.
+    assert found.labels_by_class["blue"] == 4
+    last = store.history(RoundEntry)[-1]
+    assert last.rare_found == 4
+
+
+def test_a_quota_ends_the_mining_of_a_class(start: Start, label_studio: FakeLabelStudio) -> None:
+    reconciler = start(tail_quota=3)
+    store = run(reconciler)
+    for task_id in label_studio.stream()[:3]:
+        label_studio.annotate(task_id)
+    store.hint("changed")
+    run(reconciler)
+    assert report(store).tail == ()
+    assert any("quota" in problem for problem in report(store).problems)
+
+
+def test_old_scores_leave_label_studio_and_the_last_two_stay(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    for _ in range(3):
+        for task_id in label_studio.stream()[:3]:
+            label_studio.annotate(task_id)
+        store.hint("changed")
+        run(reconciler)
+    known = store.publications()
+    assert known.published is not None
+    assert known.previous is not None
+    assert known.leftovers == ()
+    assert set(label_studio.model_versions(1)) == {known.published.name, known.previous.name}
+    assert len(label_studio.imports) == len(set(label_studio.imports)) == 4
+
+
+def test_deleted_tasks_and_annotations_are_noticed(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    labeled = [i for i, row in label_studio.task_rows.items() if row.annotations]
+    label_studio.delete_annotations(labeled[0])
+    label_studio.delete_task(labeled[1])
+    label_studio.skip(label_studio.stream()[0])
+    store.hint("deleted")
+    run(reconciler)
+    found = report(store)
+    assert (found.tasks, found.labeled, found.skipped) == (59, 22, 1)
+
+
+def test_a_task_deleted_between_embed_and_publish(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+
+    def delete_before_import(name: str) -> None:
+        if name == "import_predictions" and label_studio.calls[name] == 1:
+            unlabeled = [i for i, row in label_studio.task_rows.items() if not row.annotations]
+            for task_id in unlabeled[::4]:
+                label_studio.delete_task(task_id)
+
+    label_studio.fail = delete_before_import
+    store = run(reconciler)
+    served = store.publications().published
+    assert served is not None
+    assert label_studio.settings["model_version"] == served.name
+    assert set(served.task_ids) <= set(label_studio.task_rows)
+    assert label_studio.calls["import_predictions"] == 2
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["project", "tasks", "create_view", "import_predictions", "update_project"],
+)
+def test_label_studio_away_then_back(
+    start: Start, label_studio: FakeLabelStudio, call: str
+) -> None:
+    reconciler = start()
+    (store,) = reconciler.discover()
+    away = True
+
+    def fail(name: str) -> None:
+        if away and name == call:
+            raise LabelStudioUnavailable("Label Studio cannot be reached")
+
+    label_studio.fail = fail
+    assert reconciler.round(store, reason="hint")
+    assert "cannot be reached" in report(store).label_studio
+    assert store.publications().published is None
+    away = False
+    assert reconciler.round(store, reason="hint")
+    served = store.publications().published
+    assert served is not None
+    assert label_studio.stream() == list(served.task_ids)
+    assert report(store).label_studio == "reachable"
+    counts = label_studio.model_versions(1)
+    assert counts == {served.name: 12}, "what the failed round had imported is gone again"
+
+
+def test_the_loop_backs_off_on_the_timer_and_a_hint_ends_it(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    (store,) = reconciler.discover()
+
+    def fail(name: str) -> None:
+        if name == "project":
+            raise LabelStudioUnavailable("away")
+
+    label_studio.fail = fail
+    reconciler.round(store, reason="timer")
+    tried = label_studio.calls["project"]
+    reconciler.round(store, reason="timer")
+    assert label_studio.calls["project"] == tried
+    reconciler.round(store, reason="hint")
+    assert label_studio.calls["project"] > tried
+
+
+def test_what_a_person_changes_is_left_alone_and_reported(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    some = next(iter(label_studio.task_rows))
+    label_studio.predictions[999_999] = (some, "their-model", 0.5)
+    label_studio.settings.update(model_version="their-model", sampling="Sequential sampling")
+    for task_id in list(label_studio.task_rows)[30:40]:
+        label_studio.annotate(task_id)
+    store.hint("changed")
+    run(reconciler)
+    assert label_studio.settings["model_version"] == "their-model"
+    assert label_studio.settings["sampling"] == "Sequential sampling"
+    assert any("their-model" in reason for reason in report(store).why_not)
+    reconciler.connect(1, own_url=None, dry_run=False, take_over=True)
+    run(reconciler)
+    served = store.publications().published
+    assert served is not None
+    assert label_studio.settings["model_version"] == served.name
+    assert label_studio.settings["sampling"] == "Uncertainty sampling"
+
+
+def test_scores_deleted_by_a_person_are_published_again(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    label_studio.predictions.clear()
+    label_studio.settings["model_version"] = ""
+    run(reconciler)
+    served = store.publications().published
+    assert served is not None
+    assert label_studio.stream() == list(served.task_ids)
+
+
+def test_an_emptied_model_version_is_a_wish_while_the_scores_are_there(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    label_studio.settings["model_version"] = ""
+    for task_id in list(label_studio.task_rows)[30:40]:
+        label_studio.annotate(task_id)
+    store.hint("changed")
+    run(reconciler)
+    assert label_studio.settings["model_version"] == ""
+    assert any("empty" in reason for reason in report(store).why_not)
+
+
+def test_the_whole_data_directory_lost(
+    start: Start, label_studio: FakeLabelStudio, tmp_path: Path
+) -> None:
+    import shutil
+
+    run(start())
+    shutil.rmtree(tmp_path / "projects")
+    store = run(start())
+    served = store.publications().published
+    assert served is not None
+    assert label_studio.settings["model_version"] == served.name
+    assert label_studio.stream() == list(served.task_ids)
+
+
+def test_no_labels_at_all_gives_a_diversity_order_that_says_so(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    for task_id in label_studio.task_rows:
+        label_studio.delete_annotations(task_id)
+    store = run(start())
+    served = store.publications().published
+    assert served is not None
+    assert served.kind == "diversity"
+    assert label_studio.stream() == list(served.task_ids)
+    assert any("label" in problem for problem in report(store).problems)
+
+
+def test_an_unsupported_label_config_names_the_tags(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    label_studio.settings["label_config"] = (
+        '<View><Text name="t" value="$text"/><Choices name="c" toName="t">'
+        '<Choice value="a"/></Choices></View>'
+    )
+    store = run(start())
+    assert "Text" in report(store).next
+    assert "Image" in report(store).next
+    assert label_studio.imports == []
+
+
+def test_a_label_that_the_config_no_longer_holds(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    config = str(label_studio.settings["label_config"])
+    label_studio.settings["label_config"] = config.replace('<Choice value="green"/>', "")
+    store = run(start())
+    found = report(store)
+    assert found.unknown_labels == {"green": 12}
+    assert "green" not in found.labels_by_class
+    assert store.publications().published is not None
+
+
+def test_unreadable_images_are_named_and_do_not_stop_the_rest(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    label_studio.add_task("red", uri="data:image/png;base64,AAAA")
+    label_studio.add_task("red", uri="/etc/passwd")
+    label_studio.add_task("red", uri="")
+    store = run(start())
+    found = report(store)
+    assert found.embedded == 60
+    assert sum(found.failed.values()) == 3
+    assert store.publications().published is not None
+
+
+def test_a_project_deleted_in_label_studio(start: Start, label_studio: FakeLabelStudio) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    label_studio.gone = True
+    assert reconciler.round(store, reason="timer")
+    assert reconciler.stores.all() == []
+    assert store.path("ledger.jsonl").exists(), "what was learned stays on disk"
+
+
+def test_a_corrupt_version_is_skipped_and_the_one_before_used(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    for task_id in label_studio.stream()[:3]:
+        label_studio.annotate(task_id)
+    store.hint("changed")
+    run(reconciler)
+    newest = max(store.path("versions").glob("v*"))
+    for file in newest.glob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:20])
+    for task_id in label_studio.stream()[:3]:
+        label_studio.annotate(task_id)
+    store.hint("changed")
+    again = run(start())
+    served = again.publications().published
+    assert served is not None
+    assert label_studio.stream() == list(served.task_ids)
+    assert served.version > newest.name
+
+
+def test_start_training_forces_a_fit(start: Start, label_studio: FakeLabelStudio) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    first = store.publications().published
+    store.hint("force_fit")
+    run(reconciler)
+    second = store.publications().published
+    assert first is not None
+    assert second is not None
+    assert first.version != second.version
+    run(reconciler)
+    assert store.publications().published == second
+
+
+def test_a_control_slice_is_drawn_at_random_and_labels_from_it_count(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start(control_share=0.25)
+    store = run(reconciler)
+    served = store.publications().published
+    assert served is not None
+    assert len(served.control_ids) == 3
+    assert set(served.control_ids) <= set(served.task_ids)
+    label_studio.annotate(served.control_ids[0])
+    label_studio.annotate(next(i for i in served.task_ids if i not in served.control_ids))
+    store.hint("changed")
+    run(reconciler)
+    assert report(store).labels_by_origin == {"initial": 24, "queue": 1, "control": 1}
+
+
+def test_paused(start: Start, label_studio: FakeLabelStudio) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    store.path("paused").touch()
+    for task_id in label_studio.stream()[:3]:
+        label_studio.annotate(task_id)
+    store.hint("changed")
+    run(reconciler)
+    assert len(label_studio.imports) == 1
+    store.path("paused").unlink()
+    run(reconciler)
+    assert len(label_studio.imports) == 2
+
+
+def test_pre_annotations_by_setting(start: Start, label_studio: FakeLabelStudio) -> None:
+    sent: list[object] = []
+    original = label_studio.import_predictions
+
+    def keep(project_id: int, items: object) -> int:
+        sent.extend(items)  # type: ignore[arg-type]
+        return original(project_id, items)  # type: ignore[arg-type]
+
+    label_studio.import_predictions = keep  # type: ignore[method-assign]
+    run(start(preannotate=True))
+    regions = [item.payload()["result"] for item in sent]  # type: ignore[attr-defined]
+    assert all(len(region) == 1 for region in regions)
+    assert {region[0]["value"]["choices"][0] for region in regions} <= {"red", "green", "blue"}
