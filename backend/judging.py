@@ -11,20 +11,25 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from backend.projects import ProjectStore
 from models.types import Examples, Judgement
 
 if TYPE_CHECKING:
-    from models.recipes.fit_miner import Miner
-
     from backend.embedding import Embedded
     from models.backbones import Backbone
 
 logger = logging.getLogger(__name__)
 
 _KEPT = 4
+
+
+class Mines(Protocol):
+    """The part of a fitted miner that judging needs."""
+
+    def judge(self, examples: Examples) -> Judgement:
+        """What it says of examples, row by row."""
 
 
 class NothingToJudgeWith(Exception):  # noqa: N818  (says what is the matter)
@@ -62,7 +67,7 @@ class Judge:
         classes: tuple[str, ...],
         tail: tuple[str, ...],
         backbone: Backbone,
-        miner: Miner,
+        miner: Mines,
     ) -> None:
         self.version = version
         self.classes = classes
@@ -79,7 +84,6 @@ class Judge:
         Raises:
             NothingToJudgeWith: saying what is missing.
         """
-        from models.recipes.fit_miner import Miner
 
         from models.backbones import Backbone
         from models.errors import ModelError

@@ -55,7 +55,7 @@ def judge_of(names: tuple[str, ...], miner: Miner) -> Judge:
         classes=CLASSES,
         tail=("ship",),
         backbone=backbone(names),
-        miner=miner,  # type: ignore[arg-type]
+        miner=miner,
     )
 
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from backend import heartbeat
 from backend.cli import app
 from backend.jobs import Jobs
+from backend.labelstudio.connection_record import ConnectionReport, Step
 from backend.projects import ProjectStore
 from backend.reports import ProjectReport
 from backend.settings import Settings
@@ -152,10 +153,10 @@ def test_pause_and_resume(
     runner: CliRunner, settings: Settings, store: ProjectStore, report: ProjectReport
 ) -> None:
     assert runner.invoke(app, ["pause", "--project", "1"]).exit_code == 0
-    assert store.paused
+    assert store.path("paused").exists()
     assert service_status(settings).projects[0].next.startswith("nothing, paused")
     assert runner.invoke(app, ["resume", "--project", "1"]).exit_code == 0
-    assert not store.paused
+    assert not store.path("paused").exists()
     assert store.hinted_at("changed") is not None
     assert Jobs(settings).huey.pending_count() == 1
 
@@ -224,3 +225,37 @@ def test_help_names_the_commands(runner: CliRunner) -> None:
     for name in ("serve", "connect", "disconnect", "status", "score", "pause", "resume"):
         assert name in text
     assert "bootstrap" not in text
+
+
+@pytest.mark.parametrize("problem", [(), ("Label Studio refuses our address",)])
+@pytest.mark.parametrize("command", ["connect", "disconnect"])
+def test_connecting_shows_its_steps_and_fails_where_something_is_to_mend(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, command: str, problem: tuple[str, ...]
+) -> None:
+    asked: list[tuple[object, ...]] = []
+    made = ConnectionReport(
+        project_id=3,
+        dry_run=True,
+        steps=(
+            Step(what="sampling", before="Sequential", after="Uncertainty", state="would"),
+            Step(what="tab", before="Rarest first", after="Rarest first", state="kept"),
+        ),
+        notes=("the model version follows",),
+        problems=problem,
+    )
+
+    def fake(settings: Settings, project_id: int, **options: object) -> ConnectionReport:
+        asked.append((project_id, options))
+        return made
+
+    monkeypatch.setattr(f"backend.connecting.{command}_project", fake)
+    result = runner.invoke(app, [command, "--project", "3", "--dry-run"])
+    assert result.exit_code == (1 if problem else 0)
+    options: dict[str, object] = {"dry_run": True}
+    if command == "connect":
+        options["own_url"] = None
+    assert asked == [(3, options)]
+    for words in ("nothing is changed", "Sequential", "would", "note: the model version", *problem):
+        assert words in result.stdout
+    said = json.loads(runner.invoke(app, [command, "--project", "3", "--json"]).stdout)
+    assert said["steps"][0]["after"] == "Uncertainty"
