@@ -84,9 +84,9 @@ class Judge:
         Raises:
             NothingToJudgeWith: saying what is missing.
         """
-
         from models.backbones import Backbone
         from models.errors import ModelError
+        from models.recipes.fit_miner import Miner
         from models.registry import VersionRegistry
 
         registry = VersionRegistry(store.path("versions"))
