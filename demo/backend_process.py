@@ -127,7 +127,8 @@ class Backend:
         if done.returncode != 0:
             raise ServiceError(
                 f"rarefirst {' '.join(arguments)} ended with {done.returncode}: "
-                f"{(done.stderr or done.stdout).strip()[-2000:]}"
+                # One line says it; of a traceback it is the last one.
+                f"{(done.stderr or done.stdout or '(nothing said)').strip().splitlines()[-1]}"
             )
         return done.stdout
 

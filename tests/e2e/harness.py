@@ -1,0 +1,143 @@
+"""What the end-to-end tests hold in their hands: a Label Studio, projects in it, our service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from demo.annotator import Annotator, Labeled
+from demo.backend_process import Backend, BackendSettings
+from demo.digits import DigitSet, choose_digits
+from demo.label_studio_api import LabelStudioApi
+from demo.label_studio_process import Login
+from demo.ports import free_port
+from demo.project import create_digits_project
+from demo.queue_watch import ServedQueue, wait_for_queue
+from demo.service import Service
+
+USER = "rarefirst"
+PASSWORD = "not-a-secret"
+
+# Quick enough for tests, and nothing that would change what is tested.
+QUICK = {"RAREFIRST_DEBOUNCE_S": "0.5", "RAREFIRST_BOOTSTRAP_STEPS": "500"}
+
+
+@dataclass
+class Studio:
+    """A running Label Studio and its two users.
+
+    Attributes:
+        service: its process; may be stopped and started again on the same port.
+        login: its first user.
+        owner: Label Studio as the first user sees it.
+        colleague: as the second one sees it.
+    """
+
+    service: Service
+    login: Login
+    owner: LabelStudioApi
+    colleague: LabelStudioApi
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return self.owner.url
+
+    def wait_until_up(self) -> None:
+        """Wait after a start."""
+        self.service.wait_until_up(self.url + "/health", timeout_s=120)
+
+
+@dataclass
+class Project:
+    """A digits project and what was done in it."""
+
+    studio: Studio
+    id: int
+    digits: DigitSet
+    given: list[Labeled] = field(default_factory=list)
+
+    def annotator(self, api: LabelStudioApi | None = None) -> Annotator:
+        """Somebody who labels it; the owner by default."""
+        return Annotator(api or self.studio.owner, self.id, self.digits.truth)
+
+    def label(self, count: int, api: LabelStudioApi | None = None) -> list[Labeled]:
+        """Label what is served next, and keep account of it."""
+        done = self.annotator(api).label(count)
+        self.given.extend(done)
+        return done
+
+    @property
+    def labeled_ids(self) -> set[int]:
+        """Tasks labeled so far."""
+        return {label.task for label in self.given}
+
+    @property
+    def rare_found(self) -> int:
+        """Rare ones among them."""
+        return sum(label.digit in self.digits.rare for label in self.given)
+
+    def wait_for_queue(self, *, other_than: str = "", timeout_s: float = 120.0) -> ServedQueue:
+        """Wait until another order than the one named is served."""
+        queue, _ = wait_for_queue(
+            self.studio.owner, self.id, other_than=other_than, timeout_s=timeout_s
+        )
+        return queue
+
+    def get(self, path: str) -> list[dict[str, object]]:
+        """A list of Label Studio's that belongs to this project, such as ``/api/webhooks/``."""
+        listed: list[dict[str, object]] = self.studio.owner.request(
+            "GET", path, query={"project": self.id}
+        ).json()
+        return listed
+
+    def settings(self) -> dict[str, object]:
+        """The project's own settings in Label Studio."""
+        found: dict[str, object] = self.studio.owner.request(
+            "GET", f"/api/projects/{self.id}"
+        ).json()
+        return found
+
+
+NewProject = Callable[..., Project]
+NewBackend = Callable[..., Backend]
+
+
+def make_project(studio: Studio, *, title: str = "Digits", **digits: int) -> Project:
+    """A new project in ``studio``; ``digits`` are the arguments of :func:`choose_digits`."""
+    chosen = choose_digits(digits.pop("seed", 0), **digits)
+    number = create_digits_project(studio.owner, chosen, title=title, progress=lambda _: None)
+    return Project(studio, number, chosen)
+
+
+def make_backend(
+    label_studio_url: str, token: str, folder: Path, extra: dict[str, str] | None = None
+) -> Backend:
+    """Our service on a free port with a data folder of its own; not started yet.
+
+    Args:
+        label_studio_url: where it looks for Label Studio; may be a proxy.
+        token: an API token.
+        folder: data and logs.
+        extra: further environment variables.
+    """
+    settings = BackendSettings(
+        label_studio_url=label_studio_url,
+        token=token,
+        port=free_port(),
+        data_dir=folder / "data",
+        user=USER,
+        password=PASSWORD,
+        extra={**QUICK, **(extra or {})},
+    )
+    return Backend(settings, run_dir=folder)
+
+
+def eventually(check: Callable[[], bool], what: str, *, timeout_s: float = 60.0) -> None:
+    """Wait until ``check`` holds; fail with ``what`` was waited for."""
+    deadline = time.monotonic() + timeout_s
+    while not check():
+        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
+        time.sleep(0.25)

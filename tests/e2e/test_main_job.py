@@ -1,0 +1,99 @@
+"""The main job: connect, label what is served, and the next task is a rare one."""
+
+from __future__ import annotations
+
+import base64
+
+from demo.backend_process import Backend
+from demo.headless import count_lost
+from demo.queue_watch import ServedQueue, reordered
+from tests.e2e.harness import PASSWORD, USER, NewProject, Project, Studio, eventually
+
+POOL = {"pool_size": 140, "rare_in_pool": 14}
+AUTHORIZATION = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+
+def _webhooks(project: Project, backend: Backend) -> list[dict[str, object]]:
+    return [
+        hook
+        for hook in project.get("/api/webhooks/")
+        if str(hook["url"]).startswith(backend.url + "/")
+    ]
+
+
+def _label_two_batches(project: Project, queue: ServedQueue) -> None:
+    for _ in range(2):
+        before = queue
+        expected = [task for task in before.tasks if task not in project.labeled_ids][:10]
+        assert [label.task for label in project.label(10)] == expected
+        queue = project.wait_for_queue(other_than=before.version)
+        assert reordered(before, queue, project.labeled_ids, head=50)
+        assert not set(queue.tasks) & project.labeled_ids
+
+
+def _assert_worked(project: Project) -> None:
+    assert len(project.given) == len(project.labeled_ids) == 20, "a task was served twice"
+    assert count_lost(project.studio.owner, project.id, project.given) == 0
+    # Random order finds 2 of 14 with 20 of 140 labels.
+    assert project.rare_found >= 7
+    assert {label.digit for label in project.given} >= set(project.digits.rare)
+
+
+def test_connected_by_hand_in_the_settings_page(
+    studio: Studio, backend: Backend, new_project: NewProject
+) -> None:
+    project = new_project(**POOL)
+    studio.owner.request(
+        "POST",
+        "/api/ml",
+        body={
+            "project": project.id,
+            "url": backend.url,
+            "title": "by hand",
+            "auth_method": "BASIC_AUTH",
+            "basic_auth_user": USER,
+            "basic_auth_pass": PASSWORD,
+        },
+    )
+    queue = project.wait_for_queue()
+    assert project.settings()["sampling"] == "Uncertainty sampling"
+    eventually(
+        lambda: (
+            [hook["headers"] for hook in _webhooks(project, backend)]
+            == [{"Authorization": AUTHORIZATION}]
+        ),
+        "one webhook with the Authorization header",
+    )
+    tabs = [view["data"] for view in project.get("/api/dm/views")]
+    assert [tab["title"] for tab in tabs if isinstance(tab, dict)].count("Rarest first") == 1
+    _label_two_batches(project, queue)
+    _assert_worked(project)
+
+
+def test_connected_by_command(backend: Backend, new_project: NewProject) -> None:
+    project = new_project(seed=1, **POOL)
+    backend.command("connect", "--project", str(project.id), "--dry-run")
+    assert project.get("/api/ml") == []
+    backend.connect(project.id)
+    backend.connect(project.id)
+    assert len(project.get("/api/ml")) == 1
+    assert len(_webhooks(project, backend)) == 1
+    queue = project.wait_for_queue()
+    _label_two_batches(project, queue)
+    _assert_worked(project)
+
+
+def test_two_annotators_get_different_tasks_rare_first(
+    studio: Studio, backend: Backend, new_project: NewProject
+) -> None:
+    project = new_project(seed=2, **POOL)
+    backend.connect(project.id)
+    project.wait_for_queue()
+    people = [studio.owner, studio.colleague]
+    for turn in range(20):
+        # One request after the other: two at once may get the same task from Label Studio itself.
+        project.label(1, people[turn % 2])
+    _assert_worked(project)
+    for person in (0, 1):
+        theirs = project.given[person::2]
+        assert sum(label.digit in project.digits.rare for label in theirs) >= 3
