@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,10 @@ from backend.projects import ProjectStore
 from backend.score_files import image_files
 from backend.settings import Settings
 from models.backbones import Backbone, BackboneSpec, load_backbone
-from models.types import Examples, Judgement
+from models.config import MinerConfig
+from models.recipes.fit_miner import fit_miner
+from models.registry import VersionCard, VersionRegistry
+from models.types import ClassSpace, Examples, Judgement, LabeledExamples
 from tests.recorded import CLASSES, LABEL_STUDIO
 
 
@@ -167,3 +171,66 @@ def test_score_before_a_first_version_says_so(
     result = runner.invoke(app, ["score", str(tmp_path / "a.png"), "--project", "1"])
     assert result.exit_code == 1
     assert "no version was fitted yet" in result.stderr
+
+
+@pytest.fixture
+def version(store: ProjectStore) -> Path:
+    """A whole version of the project: a frozen model and a fitted miner, as the loop makes them."""
+    frozen = backbone(CLASSES)
+    frozen.save(store.path("backbones", frozen.fingerprint[:16]))
+    random = np.random.default_rng(0)
+    features = random.normal(size=(24, frozen.feature_size)).astype(np.float32)
+    logits = random.normal(size=(24, len(CLASSES))).astype(np.float32)
+    targets = np.arange(12, dtype=np.int64) % 2
+    miner = fit_miner(
+        LabeledExamples(Examples(np.arange(12), features[:12], logits[:12]), targets),
+        Examples(np.arange(12, 24), features[12:], logits[12:]),
+        classes=ClassSpace(CLASSES),
+        config=MinerConfig(),
+        seed=0,
+    )
+    registry = VersionRegistry(store.path("versions"))
+    made = registry.create(
+        miner.save,
+        VersionCard(
+            kind=miner.kind,
+            snapshot_digest="",
+            config={},
+            classes=CLASSES,
+            backbone_fingerprint=frozen.fingerprint,
+        ),
+    )
+    registry.activate(made.name)
+    return made.path
+
+
+def test_a_stored_version_is_loaded_and_judges(store: ProjectStore, version: Path) -> None:
+    for name in (None, version.name):
+        judge = Judge.load(store, name)
+        assert judge.version == version.name
+        judged = judge.judge(
+            [4, 2], lambda image: picture(image * 50), max_pixels=10_000, batch=2, threads=1
+        )
+        assert judged.judgement is not None
+        assert judged.judgement.ids.tolist() == [4, 2]
+        assert all(0 <= value <= 1 for value in judged.judgement.rarity)
+
+
+def test_a_version_that_is_torn_or_gone_is_named(store: ProjectStore, version: Path) -> None:
+    with pytest.raises(NothingToJudgeWith, match="v0099 cannot be loaded"):
+        Judge.load(store, "v0099")
+    torn = next(path for path in version.iterdir() if path.suffix == ".safetensors")
+    torn.write_bytes(torn.read_bytes()[:-4])
+    with pytest.raises(NothingToJudgeWith, match="digest"):
+        Judge.load(store, version.name)
+
+
+def test_no_version_yet_says_where_to_look(store: ProjectStore) -> None:
+    with pytest.raises(NothingToJudgeWith, match="rarefirst status"):
+        Judge.load(store, None)
+
+
+def test_a_frozen_model_that_is_gone_is_named(store: ProjectStore, version: Path) -> None:
+    shutil.rmtree(store.path("backbones"))
+    with pytest.raises(NothingToJudgeWith, match="cannot be loaded"):
+        Judge.load(store, version.name)
