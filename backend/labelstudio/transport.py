@@ -195,7 +195,7 @@ class Transport:
             return self._given
         session = getattr(self._local, "session", None)
         if not isinstance(session, requests.Session):
-            session = requests.Session()
+            session = _Session()
             session.headers["User-Agent"] = "rarefirst"
             adapter = HTTPAdapter(pool_connections=2, pool_maxsize=4)
             session.mount("http://", adapter)
@@ -249,6 +249,13 @@ class Transport:
         if status == 403 and "reserved network" in detail:
             raise AddressBlocked(message, status=status, detail=detail)
         raise LabelStudioRefused(message, status=status, detail=detail)
+
+
+class _Session(requests.Session):
+    """Leaves redirects alone: requests itself reads their target even where it must not follow."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
 
 
 class _Header(requests.auth.AuthBase):

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from backend.errors import ConnectionIncomplete
+from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.connection import (
+    ACTIONS,
+    ConnectionRecord,
+    ConnectionReport,
+    connect,
+    disconnect,
+    drift,
+)
+from tests.unit.backend.labelstudio.fake_label_studio import FakeLabelStudio
+
+OWN = "http://localhost:9090"
+LOGIN = ("rarefirst", "secret")
+HEADER = "Basic " + base64.b64encode(b"rarefirst:secret").decode()
+
+
+def states(report: ConnectionReport) -> dict[str, str]:
+    return {step.what: step.state for step in report.steps}
+
+
+def kept(report: ConnectionReport) -> ConnectionRecord:
+    assert report.record is not None
+    return report.record
+
+
+def test_connect_sets_everything(label_studio: FakeLabelStudio, client: LabelStudioClient) -> None:
+    report = connect(client, 1, own_url=OWN + "/", basic_auth=LOGIN)
+    (connection,) = label_studio.connections.values()
+    assert connection["url"] == OWN
+    assert connection["basic_auth_user"] == "rarefirst"
+    (hook,) = label_studio.webhooks.values()
+    assert hook["url"] == OWN + "/webhook"
+    assert hook["headers"] == {"Authorization": HEADER}
+    assert hook["actions"] == list(ACTIONS)
+    assert hook["send_for_all_actions"] is False
+    assert label_studio.project["sampling"] == "Uncertainty sampling"
+    (view,) = label_studio.views.values()
+    assert view["data"]["title"] == "Rarest first"  # type: ignore[index]
+    assert view["data"]["ordering"] == ["tasks:predictions_score"]  # type: ignore[index]
+    assert states(report) == {
+        "connection": "done",
+        "webhook": "done",
+        "sampling": "done",
+        "model version": "kept",
+        "tab": "done",
+    }
+    assert kept(report).sampling_before == "Sequential sampling"
+    assert "secret" not in report.model_dump_json()
+    assert HEADER not in report.model_dump_json()
+
+
+def test_connecting_again_changes_nothing_and_remembers_what_was_before(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    first = kept(connect(client, 1, own_url=OWN, basic_auth=LOGIN))
+    label_studio.writes.clear()
+    again = connect(client, 1, own_url=OWN, basic_auth=LOGIN, record=first)
+    assert label_studio.writes == []
+    assert set(states(again).values()) == {"kept"}
+    assert kept(again).model_copy(update={"connected_at": first.connected_at}) == first
+
+
+def test_dry_run_writes_nothing(label_studio: FakeLabelStudio, client: LabelStudioClient) -> None:
+    report = connect(client, 1, own_url=OWN, basic_auth=LOGIN, dry_run=True)
+    assert label_studio.writes == []
+    assert report.record is None
+    assert states(report)["connection"] == "would"
+    assert states(report)["sampling"] == "would"
+    first = kept(connect(client, 1, own_url=OWN, basic_auth=LOGIN))
+    label_studio.versions = {"rarefirst-1": 5}
+    label_studio.writes.clear()
+    report = disconnect(client, 1, first, own_url=OWN, dry_run=True)
+    assert label_studio.writes == []
+    assert set(states(report).values()) == {"would"}
+
+
+@pytest.mark.parametrize("url", [OWN + "/", "http://backend.internal:9090"])
+def test_a_connection_made_by_hand_is_completed_not_doubled(
+    label_studio: FakeLabelStudio, client: LabelStudioClient, url: str
+) -> None:
+    number = label_studio.add_connection(
+        url, "by hand", auth_method="BASIC_AUTH", basic_auth_user="rarefirst"
+    )
+    report = connect(client, 1, own_url=OWN, basic_auth=LOGIN, adopt_only=True)
+    assert list(label_studio.connections) == [number]
+    assert label_studio.connections[number]["url"] == url
+    (hook,) = label_studio.webhooks.values()
+    assert hook["headers"] == {"Authorization": HEADER}
+    assert not kept(report).created
+    assert kept(report).title == "by hand"
+    assert kept(report).model_version_before == ""
+
+
+def test_nothing_to_adopt(label_studio: FakeLabelStudio, client: LabelStudioClient) -> None:
+    label_studio.setup_version = "yolo-7"
+    label_studio.add_connection("http://yolo:9090", "yolo")
+    label_studio.writes.clear()
+    report = connect(client, 1, own_url=OWN, basic_auth=None, adopt_only=True)
+    assert report.record is None
+    assert states(report) == {"connection": "missing"}
+    assert label_studio.writes == []
+
+
+def test_a_dead_connection_moves_to_our_address(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    number = label_studio.add_connection("http://old:9090", "ours", state="DI")
+    connect(client, 1, own_url=OWN, basic_auth=LOGIN)
+    assert list(label_studio.connections) == [number]
+    assert label_studio.connections[number]["url"] == OWN
+    assert label_studio.connections[number]["auth_method"] == "BASIC_AUTH"
+
+
+def test_a_403_that_connects_all_the_same_is_undone(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    label_studio.block_webhooks = True
+    with pytest.raises(ConnectionIncomplete) as caught:
+        connect(client, 1, own_url=OWN, basic_auth=None)
+    assert "SSRF_PROTECTION_ENABLED=false" in str(caught.value)
+    assert "ML_BLOCK_LOCAL_IP=false" in str(caught.value)
+    assert label_studio.connections == {}
+    assert label_studio.project["sampling"] == "Sequential sampling"
+    assert label_studio.project["model_version"] == ""
+
+
+def test_a_403_for_all_says_the_same(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    label_studio.block_all = True
+    with pytest.raises(ConnectionIncomplete, match="SSRF_PROTECTION_ENABLED"):
+        connect(client, 1, own_url=OWN, basic_auth=None)
+
+
+def test_by_hand_without_webhook_works_by_the_timer(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    label_studio.block_webhooks = True
+    label_studio.add_connection(OWN, "by hand")
+    report = connect(client, 1, own_url=OWN, basic_auth=None, adopt_only=True)
+    assert states(report)["webhook"] == "missing"
+    assert "SSRF_PROTECTION_ENABLED" in report.problems[0]
+    assert kept(report).webhook_id is None
+    assert label_studio.project["sampling"] == "Uncertainty sampling"
+    assert drift(client, kept(report)) == [
+        "there is no webhook: new labels are seen by the timer only"
+    ]
+
+
+def test_a_lost_webhook_is_made_again(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    first = kept(connect(client, 1, own_url=OWN, basic_auth=LOGIN))
+    label_studio.webhooks.clear()
+    connect(client, 1, own_url=OWN, basic_auth=LOGIN, record=first)
+    (hook,) = label_studio.webhooks.values()
+    assert hook["actions"] == list(ACTIONS)
+    assert hook["headers"] == {"Authorization": HEADER}
+
+
+def test_a_header_of_somebody_else_survives(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    label_studio.add_connection(OWN, "by hand")
+    (hook,) = label_studio.webhooks.values()
+    hook["headers"] = {"X-Proxy": "1"}
+    connect(client, 1, own_url=OWN, basic_auth=LOGIN)
+    assert hook["headers"] == {"X-Proxy": "1", "Authorization": HEADER}
+
+
+def test_disconnect_puts_everything_back(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    other = label_studio.add_connection("http://yolo:9090", "yolo", model_version="yolo-7")
+    own_hooks = set(label_studio.webhooks)
+    report = connect(client, 1, own_url=OWN, basic_auth=LOGIN, take_over=True)
+    assert kept(report).replaceable_model_version == "yolo"
+    assert any("yolo" in note for note in report.notes)
+    label_studio.versions = {"rarefirst-1": 5, "yolo-7": 9}
+    label_studio.project["model_version"] = "rarefirst-1"
+    report = disconnect(client, 1, kept(report), own_url=OWN)
+    assert set(states(report).values()) == {"done"}
+    assert list(label_studio.connections) == [other]
+    assert set(label_studio.webhooks) == own_hooks
+    assert label_studio.views == {}
+    assert label_studio.project["sampling"] == "Sequential sampling"
+    assert label_studio.project["model_version"] == "yolo"
+    assert label_studio.versions == {"yolo-7": 9}
+    assert set(states(disconnect(client, 1, None, own_url=OWN)).values()) == {"kept"}
+
+
+def test_another_backends_version_is_not_taken_unasked(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    label_studio.add_connection("http://yolo:9090", "yolo", model_version="yolo-7")
+    report = connect(client, 1, own_url=OWN, basic_auth=None)
+    assert kept(report).replaceable_model_version is None
+    assert kept(report).model_version_before == "yolo"
+    assert any("they stay until you say" in note for note in report.notes)
+
+
+def test_disconnect_leaves_what_a_person_changed(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    record = kept(connect(client, 1, own_url=OWN, basic_auth=None))
+    label_studio.versions = {"mine": 3}
+    label_studio.project.update(sampling="Uniform sampling", model_version="mine")
+    report = disconnect(client, 1, record, own_url=OWN)
+    assert label_studio.project["sampling"] == "Uniform sampling"
+    assert label_studio.project["model_version"] == "mine"
+    assert states(report)["sampling"] == states(report)["model version"] == "kept"
+
+
+def test_disconnect_keeps_a_tab_that_was_there_before(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    label_studio.views[5] = {"id": 5, "data": {"title": "Rarest first"}}
+    record = kept(connect(client, 1, own_url=OWN, basic_auth=None))
+    assert record.view_id == 5
+    disconnect(client, 1, record, own_url=OWN)
+    assert list(label_studio.views) == [5]
+
+
+def test_disconnect_when_the_version_before_is_gone(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    record = kept(connect(client, 1, own_url=OWN, basic_auth=None))
+    record = record.model_copy(update={"model_version_before": "gone-1"})
+    label_studio.versions = {"rarefirst-1": 1}
+    label_studio.project["model_version"] = "rarefirst-1"
+    report = disconnect(client, 1, record, own_url=OWN)
+    assert label_studio.project["model_version"] == ""
+    assert report.notes == ("the model version 'gone-1' no longer exists",)
+
+
+def test_disconnect_without_record_says_what_it_cannot_know(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    connect(client, 1, own_url=OWN, basic_auth=None)
+    report = disconnect(client, 1, None, own_url=OWN)
+    assert label_studio.connections == label_studio.webhooks == label_studio.views == {}
+    assert label_studio.project["sampling"] == "Uncertainty sampling"
+    assert "not known" in report.notes[0]
+
+
+def test_drift_names_what_a_person_changed(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    record = kept(connect(client, 1, own_url=OWN, basic_auth=None))
+    assert drift(client, record) == []
+    label_studio.writes.clear()
+    label_studio.project["sampling"] = "Uniform sampling"
+    label_studio.connections[record.connection_id]["title"] = "new name"
+    next(iter(label_studio.webhooks.values()))["is_active"] = False
+    label_studio.views.clear()
+    found = drift(client, record)
+    for word in ("Uniform sampling", "new name", "switched off", "Rarest first"):
+        assert any(word in line for line in found), word
+    assert label_studio.writes == []
+    label_studio.connections.clear()
+    assert "the connection was deleted in Label Studio" in drift(client, record)
+
+
+def test_a_record_survives_json() -> None:
+    record = ConnectionRecord.model_validate(
+        {
+            "project_id": 1,
+            "url": OWN,
+            "connection_id": 2,
+            "created": True,
+            "title": "rarefirst",
+            "webhook_id": None,
+            "view_id": 3,
+            "view_created": True,
+            "sampling_before": "Sequential sampling",
+            "model_version_before": "",
+            "connected_at": "2026-11-21T06:00:00Z",
+        }
+    )
+    assert ConnectionRecord.model_validate_json(record.model_dump_json()) == record
+
+
+def test_several_annotations_a_task_are_remarked(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    label_studio.project["maximum_annotations"] = 2
+    report = connect(client, 1, own_url=OWN, basic_auth=None)
+    assert any("2 annotations a task" in note for note in report.notes)
