@@ -32,7 +32,7 @@ from demo.queue_watch import NoNewOrderError, wait_for_queue
 from demo.report import RunReport
 from demo.service import Service, ServiceError
 from demo.state import DemoState, fresh_state, load_state, save_state
-from demo.table import summary_table
+from demo.table import spread_lines, summary_table
 
 console = Console(highlight=False, soft_wrap=True)
 STARTED = time.monotonic()
@@ -118,6 +118,8 @@ def _headless(options: argparse.Namespace) -> int:
     result.write_text(json.dumps([report.as_json() for report in reports], indent=2))
     if count > 1:
         console.print(summary_table(reports))
+        for line in spread_lines(reports):
+            console.print(line)
     failures = [f"seed {report.seed}: {text}" for report in reports for text in report.failures()]
     for failure in failures:
         console.print(failure, style="red", markup=False)

@@ -1,9 +1,10 @@
-"""The demo's tables."""
+"""The demo's tables, narrow enough for a log."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.table import Table
 
 from demo.report import Batch, RunReport, mean_and_spread
@@ -26,10 +27,10 @@ def batch_line(batch: Batch, rare_total: int) -> str:
 
 
 def summary_table(reports: Sequence[RunReport]) -> Table:
-    """One row a run, and mean and spread under more than one."""
-    table = Table(title="Rare digits found by labeling in the served order")
+    """One row a run. The waits are the first queue's, and the median from label to new order."""
+    table = Table(title="Rare digits found in the served order", box=box.SIMPLE, padding=(0, 1))
     for heading in (
-        "seed", "rare", "labels", "found", "share", "random", "first 50", "first queue",
+        "seed", "rare", "labels", "found", "share", "random", "of first 50", "first queue",
         "new order", "worked",
     ):  # fmt: skip
         table.add_column(heading, justify="right")
@@ -41,18 +42,21 @@ def summary_table(reports: Sequence[RunReport]) -> Table:
             f"{report.rare_found}/{report.rare_total}",
             f"{report.share_found:.0%}",
             f"{report.random_share:.0%}",
-            f"{report.rare_in_first_50}/50",
+            str(report.rare_in_first_50),
             f"{report.first_queue_s:.0f} s",
             f"{report.median_wait_s:.1f} s",
             "no" if report.failures() else "yes",
         )
-    if len(reports) > 1:
-        share = mean_and_spread([report.share_found for report in reports])
-        first = mean_and_spread([report.rare_in_first_50 / 50 for report in reports])
-        wait = mean_and_spread([report.median_wait_s for report in reports])
-        table.add_section()
-        table.add_row(
-            "mean", "", "", "", f"{share[0]:.1%} ± {share[1]:.1%}", "",
-            f"{first[0]:.1%} ± {first[1]:.1%}", "", f"{wait[0]:.1f} ± {wait[1]:.1f} s", "",
-        )  # fmt: skip
     return table
+
+
+def spread_lines(reports: Sequence[RunReport]) -> list[str]:
+    """Mean and standard deviation over the runs, a line for each figure."""
+    found = mean_and_spread([100 * report.share_found for report in reports])
+    first = mean_and_spread([report.rare_in_first_50 for report in reports])
+    wait = mean_and_spread([report.median_wait_s for report in reports])
+    return [
+        f"rare digits found:   {found[0]:.1f} ± {found[1]:.1f} %",
+        f"rare in first 50:    {first[0]:.1f} ± {first[1]:.1f}",
+        f"label to new order:  {wait[0]:.1f} ± {wait[1]:.1f} s (mean and spread of medians)",
+    ]
