@@ -15,76 +15,99 @@ class RecalibrationConfig(_Config):
     """The fresh last layer (METHODS section 2 and section 19 item 2)."""
 
     form: Literal["regularised", "paper", "released"] = Field(
-        "regularised",
+        default="regularised",
         description="regularised: full-batch L-BFGS on standardised features; paper: focal loss, "
         "early stopping; released: cross-entropy, 15 epochs, as in the released code.",
     )
-    gamma: float = Field(2.0, ge=0, description="Focusing strength of the focal loss.")
-    l2: float = Field(0.1, ge=0, description="Weight of 0.5 * l2 * |W|^2 (regularised form).")
+    gamma: float = Field(default=2.0, ge=0, description="Focusing strength of the focal loss.")
+    l2: float = Field(
+        default=0.1, ge=0, description="Weight of 0.5 * l2 * |W|^2 (regularised form)."
+    )
     iterations: int = Field(
-        60, ge=1, description="Most optimiser iterations of the regularised form."
+        default=60, ge=1, description="Most optimiser iterations of the regularised form."
+    )
+    balanced: bool = Field(
+        default=True,
+        description="Weigh classes alike, however many labels they have (regularised form).",
     )
     alpha_cap: float = Field(
-        100.0, ge=1, description="Largest ratio of two class weights (paper form)."
+        default=100.0, ge=1, description="Largest ratio of two class weights (paper form)."
     )
-    epochs: int = Field(15, ge=1, description="Most epochs (paper and released form).")
+    epochs: int = Field(default=15, ge=1, description="Most epochs (paper and released form).")
     min_steps: int = Field(
-        600,
+        default=600,
         ge=0,
         description="Fewest optimiser steps these epochs must come to; with few labels the "
         "published epochs train nothing.",
     )
-    patience: int = Field(3, ge=1, description="Epochs without progress before stopping (paper).")
+    patience: int = Field(
+        default=3, ge=1, description="Epochs without progress before stopping (paper)."
+    )
 
 
 class AutoencoderConfig(_Config):
     """The one-class model of logits (METHODS section 3)."""
 
     space: Literal["prob", "logit"] = Field(
-        "prob", description="prob: softmax in, as in the released code; logit: the paper's text."
+        default="prob",
+        description="prob: softmax in, as in the released code; logit: the paper's text.",
     )
-    members: int = Field(5, ge=1, description="Seeded members whose errors are averaged.")
-    epochs: int = Field(40, ge=1, description="Epochs, where they come to more than min_steps.")
-    min_steps: int = Field(3000, ge=1, description="Fewest optimiser steps.")
-    max_steps: int = Field(10_000, ge=1, description="Most optimiser steps.")
-    batch: int = Field(64, ge=1, description="Rows in one step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's step size.")
+    members: int = Field(default=5, ge=1, description="Seeded members whose errors are averaged.")
+    epochs: int = Field(
+        default=40, ge=1, description="Epochs, where they come to more than min_steps."
+    )
+    min_steps: int = Field(default=3000, ge=1, description="Fewest optimiser steps.")
+    max_steps: int = Field(default=6000, ge=1, description="Most optimiser steps.")
+    batch: int = Field(default=64, ge=1, description="Rows in one step.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Adam's step size.")
 
 
 class MinerConfig(_Config):
     """How the queue is made."""
 
-    scorer: str = Field("rarefirst", description="A name of models.scorers.SCORERS.")
+    scorer: str = Field(default="rarefirst", description="A name of models.scorers.SCORERS.")
     recalibration: Literal["regularised", "paper", "released"] = Field(
-        "regularised", description="How the re-calibration layer is trained."
+        default="regularised", description="How the re-calibration layer is trained."
     )
     autoencoder_space: Literal["prob", "logit"] = Field(
-        "prob", description="What the autoencoder reconstructs."
+        default="prob", description="What the autoencoder reconstructs."
     )
     autoencoder_steps: int = Field(
-        3000, ge=1, description="Fewest optimiser steps of the autoencoder."
+        default=3000, ge=1, description="Fewest optimiser steps of the autoencoder."
     )
-    members: int = Field(5, ge=1, description="Members of the autoencoder's ensemble.")
+    members: int = Field(default=5, ge=1, description="Members of the autoencoder's ensemble.")
     give_up_share: float = Field(
-        0.15,
+        default=0.15,
         ge=0,
         le=1,
         description="A tail class gives up its turn while its best candidate's likelihood is "
         "below this share of the best candidate's of any class.",
     )
     min_labels: int = Field(
-        20, ge=2, description="Fewer labels than this give a diversity order only."
+        default=20, ge=2, description="Fewer labels than this give a diversity order only."
     )
 
 
 class BootstrapConfig(_Config):
     """Training of a first frozen model on the labels at hand."""
 
-    steps: int = Field(1500, ge=1, description="Most optimiser steps.")
-    batch: int = Field(32, ge=2, description="Images in one step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's first step size (cosine to 0).")
-    device: str = Field("cpu", description="Where to train.")
-    horizontal_flip: bool = Field(
-        False, description="Mirror images at random; ruins digits and text."
+    steps: int = Field(default=1500, ge=1, description="Most optimiser steps.")
+    batch: int = Field(default=32, ge=2, description="Images in one step.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Adam's step size.")
+    enough_loss: float = Field(
+        default=0.15,
+        ge=0,
+        description="Running mean of the loss below which the step size starts to fall; "
+        "0 uses all steps.",
     )
-    checkpoint_every: int = Field(25, ge=1, description="Steps between checkpoints.")
+    least_steps: int = Field(
+        default=60, ge=1, description="Steps before the loss may end the training."
+    )
+    cool_down: int = Field(
+        default=40, ge=0, description="Last steps, over which the step size falls to 0."
+    )
+    device: str = Field(default="cpu", description="Where to train.")
+    horizontal_flip: bool = Field(
+        default=False, description="Mirror images at random; ruins digits and text."
+    )
+    checkpoint_every: int = Field(default=25, ge=1, description="Steps between checkpoints.")

@@ -42,7 +42,9 @@ class VersionCard(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    parent: str | None = Field(None, description="Name of the version that was active before.")
+    parent: str | None = Field(
+        default=None, description="Name of the version that was active before."
+    )
     created_at: datetime = Field(
         default_factory=lambda: datetime.now(UTC), description="When it was made (UTC)."
     )
@@ -50,15 +52,15 @@ class VersionCard(BaseModel):
     snapshot_digest: str = Field(description="sha256 of the labels it was fitted on.")
     config: Mapping[str, JsonValue] = Field(description="The miner's settings.")
     metrics: Mapping[str, float] = Field(default_factory=dict, description="Figures of the fit.")
-    seed: int = Field(0, description="Seed of everything random in it.")
+    seed: int = Field(default=0, description="Seed of everything random in it.")
     classes: tuple[str, ...] = Field(description="Class names in the label config's order.")
-    tail: tuple[str, ...] = Field((), description="Names of the tail classes.")
-    backbone_fingerprint: str = Field("", description="Fingerprint of the frozen model.")
-    explanation: str = Field("", description="A sentence for a person.")
+    tail: tuple[str, ...] = Field(default=(), description="Names of the tail classes.")
+    backbone_fingerprint: str = Field(default="", description="Fingerprint of the frozen model.")
+    explanation: str = Field(default="", description="A sentence for a person.")
     libraries: Mapping[str, str] = Field(
         default_factory=_library_versions, description="Versions of the libraries that made it."
     )
-    files_digest: str = Field("", description="sha256 of the other files; set when stored.")
+    files_digest: str = Field(default="", description="sha256 of the other files; set when stored.")
 
 
 @dataclass(frozen=True)

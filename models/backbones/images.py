@@ -13,6 +13,8 @@ from PIL import Image, ImageOps
 from models.errors import ImageError
 
 MAX_PIXELS = 100_000_000
+# Ours is the cap; Pillow's own only warns, and at another size.
+Image.MAX_IMAGE_PIXELS = None
 
 
 def open_image(source: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:

@@ -39,20 +39,27 @@ class BackboneSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     architecture: str = Field(
-        "cnn4", description="torchvision classifier, cnn4, resnet32, or module:factory."
+        default="cnn4", description="torchvision classifier, cnn4, resnet32, or module:factory."
     )
     weights: str = Field(
-        "none", description="DEFAULT (torchvision's), none, or a .safetensors, .pt or .pth file."
+        default="none",
+        description="DEFAULT (torchvision's), none, or a .safetensors, .pt or .pth file.",
     )
     feature_layer: str | None = Field(
-        None, description="Name of the penultimate layer; None: the input of the last Linear."
+        default=None,
+        description="Name of the penultimate layer; None: the input of the last Linear.",
     )
-    num_classes: int = Field(10, ge=1, description="K where the network is made without weights.")
+    num_classes: int = Field(
+        default=10, ge=1, description="K where the network is made without weights."
+    )
     class_names: tuple[str, ...] | None = Field(
-        None, description="What the head tells apart; None where that is not the project's classes."
+        default=None,
+        description="What the head tells apart; None where that is not the project's classes.",
     )
-    input_size: int | None = Field(None, ge=8, description="Side of the square input, in pixels.")
-    seed: int = Field(0, ge=0, description="Seed of weights that are not read.")
+    input_size: int | None = Field(
+        default=None, ge=8, description="Side of the square input, in pixels."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of weights that are not read.")
 
     @model_validator(mode="after")
     def _consistent(self) -> BackboneSpec:

@@ -1,0 +1,1 @@
+"""Whole pieces of work, each readable from top to bottom."""

@@ -1,0 +1,273 @@
+"""Fit the miner on the labels at hand, from cached features only, and keep what it learned.
+
+The miner always gives a queue. Without a tail class, or with too few labels, that is a diversity
+order, and its explanation says so.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from models.config import MinerConfig
+from models.errors import ConfigError, CorruptVersion
+from models.scorers import SCORERS, StoredScorer
+from models.scorers.base import OriginalHead, check_examples, check_labeled, part_of
+from models.scorers.rarefirst import RareFirst
+from models.types import (
+    ClassSpace,
+    Examples,
+    Judgement,
+    LabeledExamples,
+    Progress,
+    RankedQueue,
+    no_progress,
+)
+
+logger = logging.getLogger(__name__)
+
+_CARD, _TENSORS = "miner.json", "miner.safetensors"
+
+
+class _MinerCard(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    explanation: str
+    metrics: dict[str, float]
+    config: MinerConfig
+    names: tuple[str, ...]
+    tail: tuple[int, ...]
+    class_priors: tuple[float, ...] | None
+    judges: bool
+    has_head: bool
+
+
+class Miner:
+    """A fitted miner: judges examples and orders a pool.
+
+    Attributes:
+        kind: name of the scorer that orders the queue.
+        explanation: a sentence for a person where the order is not what was asked for, or where
+            a tail class cannot be mined; empty otherwise.
+        metrics: figures of the fit.
+        classes: the classes and the tail it was fitted for.
+    """
+
+    def __init__(
+        self,
+        scorer: StoredScorer,
+        *,
+        kind: str,
+        explanation: str,
+        config: MinerConfig,
+        classes: ClassSpace,
+        head: OriginalHead | None,
+        judge: RareFirst | None,
+        metrics: dict[str, float],
+    ) -> None:
+        self.kind = kind
+        self.explanation = explanation
+        self.config = config
+        self.classes = classes
+        self.metrics = metrics
+        self._scorer = scorer
+        self._head = head
+        self._judge = judge
+
+    def judge(self, examples: Examples) -> Judgement:
+        """Say of each example how likely it is rare, and what it looks like.
+
+        Raises: ShapeError: if features are not finite or of another size.
+        """
+        check_examples(examples)
+        size = len(examples)
+        predicted = np.zeros(size, dtype=np.int64)
+        confidence: NDArray[np.float64] = np.zeros(size)
+        if self._head is not None:
+            probabilities = self._head.probabilities(examples)
+            predicted = probabilities.argmax(axis=1).astype(np.int64)
+            confidence = probabilities[np.arange(size), predicted]
+        tail: NDArray[np.float64] = np.zeros((size, len(self.classes.tail)))
+        errors: NDArray[np.float64] = np.zeros(size)
+        if self._judge is not None and size:
+            tail = self._judge.tail_probabilities(examples)
+            errors = self._judge.reconstruction_error(examples)
+        return Judgement(
+            ids=examples.ids,
+            rarity=np.clip(tail.sum(axis=1), 0.0, 1.0),
+            tail_probabilities=tail,
+            predicted=predicted,
+            confidence=confidence,
+            reconstruction_error=errors,
+        )
+
+    def queue(self, pool: Examples, *, budget: int, seed: int) -> RankedQueue:
+        """The first ``min(budget, N)`` of the pool in the order in which to label them."""
+        return self._scorer.rank(pool, budget=budget, seed=seed)
+
+    def save(self, folder: Path) -> None:
+        """Write arrays and settings into a folder that exists or is made."""
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, NDArray[np.generic]] = {
+            f"scorer.{name}": value for name, value in self._scorer.state().items()
+        }
+        if self._judge is not None and self._judge is not self._scorer:
+            arrays |= {f"judge.{name}": value for name, value in self._judge.state().items()}
+        if self._head is not None:
+            arrays |= self._head.state()
+        card = _MinerCard(
+            kind=self.kind,
+            explanation=self.explanation,
+            metrics=self.metrics,
+            config=self.config,
+            names=self.classes.names,
+            tail=self.classes.tail,
+            class_priors=self.classes.class_priors,
+            judges=self._judge is not None,
+            has_head=self._head is not None,
+        )
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / _TENSORS)
+        (folder / _CARD).write_text(json.dumps(card.model_dump(mode="json"), indent=2))
+
+    @classmethod
+    def load(cls, folder: Path) -> Miner:
+        """Read what ``save`` wrote.
+
+        Raises: CorruptVersion: if files are missing or damaged.
+        """
+        try:
+            card = _MinerCard.model_validate_json((folder / _CARD).read_bytes())
+            arrays = load_file(folder / _TENSORS)
+            classes = ClassSpace(card.names, card.tail, card.class_priors)
+            scorer = _scorer(card.kind)(card.config)
+            scorer.restore(part_of(arrays, "scorer."), classes=classes)
+            judge = None
+            if card.judges:
+                judge = scorer if isinstance(scorer, RareFirst) else RareFirst(card.config)
+                if judge is not scorer:
+                    judge.restore(part_of(arrays, "judge."), classes=classes)
+            head = OriginalHead.from_state(arrays, num_classes=classes.size)
+        except (OSError, ValidationError, SafetensorError, KeyError, ConfigError) as error:
+            raise CorruptVersion(
+                f"the miner in {folder} cannot be read ({type(error).__name__}: {error}); "
+                "delete the folder, the next fit makes a new one"
+            ) from error
+        return cls(
+            scorer,
+            kind=card.kind,
+            explanation=card.explanation,
+            config=card.config,
+            classes=classes,
+            head=head if card.has_head else None,
+            judge=judge,
+            metrics=card.metrics,
+        )
+
+
+def fit_miner(
+    labeled: LabeledExamples,
+    pool: Examples,
+    *,
+    classes: ClassSpace,
+    config: MinerConfig,
+    seed: int,
+    progress: Progress = no_progress,
+) -> Miner:
+    """Fit whatever the labels allow.
+
+    Args:
+        labeled: labels as indices into ``classes.names``; may be empty.
+        pool: unlabeled examples.
+        classes: names, tail and priors.
+        config: which scorer, and its numbers.
+        seed: of everything random; the same input and seed give the same miner.
+        progress: told after each part.
+
+    Raises:
+        ShapeError: if the input is not what ``Examples`` says.
+        ConfigError: if the scorer is in no table.
+    """
+    check_labeled(labeled, classes)
+    wanted = _scorer(config.scorer)
+    seen = np.bincount(labeled.targets, minlength=classes.size)
+    several = int(np.count_nonzero(seen)) >= 2
+    head = None
+    if labeled.examples.logits is not None or several:
+        head = OriginalHead.fit(labeled, num_classes=classes.size)
+    progress(1, 3, "re-calibration layer and autoencoder")
+    kind, explanation = _what_is_possible(len(labeled), seen, classes, config, learns=wanted.learns)
+    judge = None
+    if classes.tail and several and len(labeled) >= config.min_labels:
+        judge = RareFirst(config).fit(labeled, pool, classes=classes, seed=seed)
+    progress(2, 3, kind)
+    scorer: StoredScorer
+    if kind == "rarefirst" and judge is not None:
+        scorer = judge
+    else:
+        scorer = _scorer(kind)(config).fit(labeled, pool, classes=classes, seed=seed)
+    metrics = {"labels": float(len(labeled)), "pool": float(len(pool))}
+    if judge is not None:
+        metrics |= judge.metrics
+    if kind != config.scorer:
+        logger.info("%s", explanation)
+    progress(3, 3, kind)
+    return Miner(
+        scorer,
+        kind=kind,
+        explanation=explanation,
+        config=config,
+        classes=classes,
+        head=head,
+        judge=judge,
+        metrics=metrics,
+    )
+
+
+def _what_is_possible(
+    count: int,
+    seen: NDArray[np.int64],
+    classes: ClassSpace,
+    config: MinerConfig,
+    *,
+    learns: bool,
+) -> tuple[str, str]:
+    """The scorer that can be fitted, and why it is not the one asked for."""
+    wanted = config.scorer
+    if not learns:
+        return wanted, ""
+    if count < config.min_labels:
+        return "diversity", (
+            f"{count} labels are too few to mine (at least {config.min_labels} are needed): "
+            "the queue is a diversity order"
+        )
+    if np.count_nonzero(seen) < 2:
+        return "diversity", (
+            f"all {count} labels are of one class, nothing can be told apart: the queue is a "
+            "diversity order"
+        )
+    if not classes.tail and wanted in {"rarefirst", "tail_mass"}:
+        return "diversity", (
+            "no class is in the tail: the queue is a diversity order; name rare classes in "
+            "RAREFIRST_TAIL_CLASSES if you know them"
+        )
+    blind = [classes.names[k] for k in classes.tail if not seen[k]]
+    if blind and wanted == "rarefirst":
+        how = "the other tail classes are mined"
+        if len(blind) == len(classes.tail):
+            how = "the queue is half one-class error, half diversity"
+        return wanted, f"no label of {', '.join(blind)} yet, nothing can learn it: {how}"
+    return wanted, ""
+
+
+def _scorer(name: str) -> type[StoredScorer]:
+    if name not in SCORERS:
+        raise ConfigError(f"found scorer {name!r}; expected one of {', '.join(SCORERS)}")
+    return SCORERS[name]

@@ -1,0 +1,165 @@
+"""What every scorer shares: the checks of its inputs, stable orders, and the original head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.autoencoder import softmax
+from models.config import MinerConfig, RecalibrationConfig
+from models.errors import NotEnoughLabels, ShapeError
+from models.recalibration import RecalibrationLayer
+from models.types import ClassSpace, Examples, FloatArray, IntArray, LabeledExamples, RankedQueue
+
+State = Mapping[str, NDArray[np.generic]]
+
+# The plain head stands in for a trained one: plain cross-entropy, hardly shrunk.
+_PLAIN = RecalibrationConfig(form="regularised", gamma=0.0, balanced=False, l2=0.01)
+
+
+class StoredScorer(Protocol):
+    """A ``Scorer`` that is made from settings and can be stored.
+
+    Attributes:
+        learns: whether it needs labels of two classes at least.
+    """
+
+    learns: ClassVar[bool]
+
+    def __init__(self, config: MinerConfig) -> None: ...
+
+    def fit(
+        self, labeled: LabeledExamples, pool: Examples, *, classes: ClassSpace, seed: int
+    ) -> Self:
+        """Learn from the labels, and from the pool if it likes."""
+
+    def rank(self, pool: Examples, *, budget: int, seed: int) -> RankedQueue:
+        """The first ``min(budget, N)`` of the pool, each id once, rarest first."""
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """What must be stored beside settings and classes."""
+
+    def restore(self, state: State, *, classes: ClassSpace) -> Self:
+        """Take back what ``state`` gave."""
+
+
+def check_labeled(labeled: LabeledExamples, classes: ClassSpace, *, learns: bool = False) -> None:
+    """Refuse labels that cannot be learned from.
+
+    Raises:
+        ShapeError: if features are not finite or a target is outside [0, K).
+        NotEnoughLabels: if ``learns`` and fewer than two classes have labels.
+    """
+    check_examples(labeled.examples)
+    targets = labeled.targets
+    if targets.shape != labeled.examples.ids.shape:
+        raise ShapeError(f"found {targets.shape} targets for {labeled.examples.ids.shape} examples")
+    if len(targets) and (targets.min() < 0 or targets.max() >= classes.size):
+        raise ShapeError(
+            f"found targets from {targets.min()} to {targets.max()}; expected [0, {classes.size}): "
+            "labels that the label config no longer holds must be left out"
+        )
+    if learns and len(np.unique(targets)) < 2:
+        raise NotEnoughLabels(
+            f"found {len(targets)} labels of {len(np.unique(targets))} class(es); expected two "
+            "classes at least: label an example of another one"
+        )
+
+
+def check_examples(examples: Examples) -> None:
+    """Refuse features that are not (N, D), finite and one for each id.
+
+    Raises: ShapeError: with what was found.
+    """
+    features = examples.features
+    if features.ndim != 2 or len(features) != len(examples.ids):
+        raise ShapeError(f"found features {features.shape} for {len(examples.ids)} ids")
+    if not np.isfinite(features).all():
+        bad = examples.ids[~np.isfinite(features).all(axis=1)]
+        raise ShapeError(
+            f"features of {len(bad)} examples are NaN or infinite (ids {bad[:5].tolist()}); "
+            "embed those images again"
+        )
+    if examples.logits is not None and len(examples.logits) != len(features):
+        raise ShapeError(f"found {len(examples.logits)} logits for {len(features)} examples")
+
+
+def descending(scores: FloatArray, ids: IntArray) -> NDArray[np.int64]:
+    """Rows from the highest score to the lowest; ties by id, so that runs repeat."""
+    rows: NDArray[np.int64] = np.lexsort((ids, -np.asarray(scores, dtype=np.float64)))
+    return rows
+
+
+def head_of_queue(scores: FloatArray, pool: Examples, budget: int, reason: str) -> RankedQueue:
+    """The ``budget`` highest scores as a queue, all for one reason."""
+    ids = pool.ids[descending(scores, pool.ids)[: max(budget, 0)]]
+    return RankedQueue(ids=ids, reasons=(reason,) * len(ids))
+
+
+class OriginalHead:
+    """The frozen model's own logits, or a plain linear head fitted in its place.
+
+    Args:
+        plain: the head in its place; None where the model has one.
+        num_classes: K.
+    """
+
+    def __init__(self, plain: RecalibrationLayer | None, *, num_classes: int) -> None:
+        self.plain = plain
+        self.num_classes = num_classes
+
+    @classmethod
+    def fit(cls, labeled: LabeledExamples, *, num_classes: int) -> OriginalHead:
+        """Take the model's own head where the examples carry its logits, else fit one.
+
+        Raises: NotEnoughLabels: if one must be fitted and one class only has labels.
+        """
+        if labeled.examples.logits is not None:
+            return cls(None, num_classes=num_classes)
+        layer = RecalibrationLayer.fit(
+            labeled.examples.features, labeled.targets, num_classes=num_classes, config=_PLAIN
+        )
+        return cls(layer, num_classes=num_classes)
+
+    def probabilities(self, examples: Examples) -> NDArray[np.float64]:
+        """(N, K) softmax.
+
+        Raises: ShapeError: if the examples lack the logits that the head was fitted to expect.
+        """
+        check_examples(examples)
+        if self.plain is not None:
+            return softmax(self.plain.logits(examples.features))
+        if examples.logits is None or examples.logits.shape[1] != self.num_classes:
+            found = None if examples.logits is None else examples.logits.shape
+            raise ShapeError(f"found logits {found}; expected (N, {self.num_classes})")
+        return softmax(examples.logits)
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """What must be stored."""
+        return {} if self.plain is None else {f"head.{k}": v for k, v in self.plain.state().items()}
+
+    @classmethod
+    def from_state(cls, state: State, *, num_classes: int) -> OriginalHead:
+        """The head that ``state`` came from."""
+        stored = part(state, "head.")
+        plain = RecalibrationLayer.from_state(stored) if stored else None
+        return cls(plain, num_classes=num_classes)
+
+
+def part(state: State, prefix: str) -> dict[str, NDArray[np.float32]]:
+    """The float arrays whose name starts with ``prefix``, without it."""
+    return {
+        name.removeprefix(prefix): value.astype(np.float32, copy=False)
+        for name, value in state.items()
+        if name.startswith(prefix)
+    }
+
+
+def part_of(state: State, prefix: str) -> dict[str, NDArray[np.generic]]:
+    """The arrays whose name starts with ``prefix``, without it."""
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
