@@ -203,12 +203,20 @@ class _Connecting:
             self._step("connection", before, before, state="kept")
             return connection
         if not self.dry_run:
+            if wrong_address:
+                self._forget_webhooks(connection.url)
             connection = self.client.update_connection(
                 connection.id, project_id=self.project_id, url=url, basic_auth=self.basic_auth
             )
         login = " with our user name and password" if wrong_login else ""
         self._step("connection", before, f"{url} ({connection.title}){login}")
         return connection
+
+    def _forget_webhooks(self, old_url: str) -> None:
+        """Webhooks of an address that nobody answers at: each event would cost annotators time."""
+        for hook in self.client.webhooks(self.project_id):
+            if hook.url == old_url.rstrip("/") + "/webhook":
+                self.client.delete_webhook(hook.id)
 
     def _webhook(
         self, connection: Connection | None, created: bool, adopt_only: bool

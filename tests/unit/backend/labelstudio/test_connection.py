@@ -116,6 +116,7 @@ def test_a_dead_connection_moves_to_our_address(
     assert list(label_studio.connections) == [number]
     assert label_studio.connections[number]["url"] == OWN
     assert label_studio.connections[number]["auth_method"] == "BASIC_AUTH"
+    assert [hook["url"] for hook in label_studio.webhooks.values()] == [OWN + "/webhook"]
 
 
 def test_a_403_that_connects_all_the_same_is_undone(
