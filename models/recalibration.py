@@ -15,7 +15,6 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models.config import RecalibrationConfig
 from models.errors import NotEnoughLabels, ShapeError
@@ -104,43 +103,41 @@ def standardisation(features: FloatArray) -> tuple[NDArray[np.float64], NDArray[
 
 def _regularised(
     features: FloatArray, targets: IntArray, counts: IntArray, config: RecalibrationConfig
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[FloatArray, FloatArray]:
     mean, scale = standardisation(features)
-    dtype = torch.float64 if features.size <= _DOUBLE_UP_TO else torch.float32
-    x = torch.from_numpy(np.asarray(features, dtype=np.float32)).to(dtype)
-    x = (x - torch.from_numpy(mean).to(dtype)) / torch.from_numpy(scale).to(dtype)
-    y = torch.from_numpy(np.asarray(targets, dtype=np.int64))
+    dtype = np.float64 if features.size <= _DOUBLE_UP_TO else np.float32
+    x: FloatArray = ((features - mean.astype(dtype)) / scale.astype(dtype)).astype(dtype)
     if config.balanced:
         each = 1.0 / (np.count_nonzero(counts) * np.maximum(counts, 1))
     else:
         each = np.full(len(counts), 1.0 / len(targets))
-    weights = torch.from_numpy(each).to(dtype)[y]  # (N,), summing to 1
-    # One tensor (D + 1, K): the last row is the bias, which is not shrunk.
-    parameters = torch.zeros(x.shape[1] + 1, len(counts), dtype=dtype)
-    parameters.grad = torch.zeros_like(parameters)
+    weights: FloatArray = each.astype(dtype)[targets]  # (N,), summing to 1
+    # One array (D + 1, K): the last row is the bias, which is not shrunk. Tensors share it.
+    values = np.zeros((x.shape[1] + 1, len(counts)), dtype=dtype)
+    gradient = np.zeros_like(values)
+    parameters = torch.from_numpy(values)
+    parameters.grad = torch.from_numpy(gradient)
     optimiser = torch.optim.LBFGS(
         [parameters],
         max_iter=config.iterations,
         history_size=10,
         tolerance_grad=1e-5,
-        tolerance_change=1e-7,
+        tolerance_change=1e-6,
         line_search_fn="strong_wolfe",
     )
 
-    def closure() -> Tensor:
+    def closure() -> float:
         loss, by_logits = focal_loss_and_gradient(
-            torch.addmm(parameters[-1], x, parameters[:-1]), y, weights, gamma=config.gamma
+            x @ values[:-1] + values[-1], targets, weights, gamma=config.gamma
         )
-        gradient = parameters.grad
-        assert gradient is not None  # set above, and L-BFGS never clears it
-        torch.mm(x.T, by_logits, out=gradient[:-1])
-        gradient[:-1].add_(parameters[:-1], alpha=config.l2)
-        gradient[-1] = by_logits.sum(dim=0)
-        return loss + 0.5 * config.l2 * parameters[:-1].square().sum()
+        np.matmul(x.T, by_logits, out=gradient[:-1])
+        gradient[:-1] += config.l2 * values[:-1]
+        gradient[-1] = by_logits.sum(axis=0)
+        return loss + 0.5 * config.l2 * float((values[:-1] ** 2).sum())
 
     with torch.no_grad():
-        optimiser.step(closure)  # type: ignore[no-untyped-call, unused-ignore]
-    solved = parameters.double().numpy()
+        optimiser.step(closure)  # type: ignore[no-untyped-call]
+    solved = values.astype(np.float64)
     weight = solved[:-1] / scale[:, None]
     return weight, solved[-1] - mean @ weight
 
@@ -154,51 +151,56 @@ def _by_steps(
 ) -> tuple[FloatArray, FloatArray]:
     """The paper's and the released code's form: minibatches of 64, Adam, a few epochs."""
     paper = config.form == "paper"
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.from_numpy(np.asarray(features, dtype=np.float32))
-    y = torch.from_numpy(np.asarray(targets, dtype=np.int64))
+    rng = np.random.default_rng(seed)
+    x = features.astype(np.float32)
     gamma = config.gamma if paper else 0.0
-    alpha = torch.from_numpy(_alpha(counts, config.alpha_cap) if paper else np.ones(len(counts)))
-    weights = alpha.float()[y]
-    held = _held_out(targets, counts, generator) if paper else torch.zeros(len(y), dtype=torch.bool)
-    rows = torch.nonzero(~held).squeeze(1)
-    bound = 1 / math.sqrt(x.shape[1])  # the framework's own initialisation of a linear layer
-    parameters = (torch.rand(x.shape[1] + 1, len(counts), generator=generator) * 2 - 1) * bound
-    parameters.grad = torch.zeros_like(parameters)
+    alpha = _alpha(counts, config.alpha_cap) if paper else np.ones(len(counts))
+    weights = alpha.astype(np.float32)[targets]
+    held = _held_out(targets, counts, rng) if paper else np.zeros(len(targets), dtype=bool)
+    rows = np.flatnonzero(~held)
+    # The framework's own initialisation of a linear layer; the last row is the bias.
+    bound = 1 / math.sqrt(x.shape[1])
+    values = rng.uniform(-bound, bound, (x.shape[1] + 1, len(counts))).astype(np.float32)
+    parameters = torch.from_numpy(values)
+    gradient = np.zeros_like(values)
+    parameters.grad = torch.from_numpy(gradient)
     optimiser = torch.optim.Adam([parameters], lr=_LEARNING_RATE)
-    best, best_loss, waited = parameters.clone(), math.inf, 0
+    best, best_loss, waited = values.copy(), math.inf, 0
     per_epoch = math.ceil(len(rows) / _BATCH)
-    rounds = math.ceil(config.min_steps / (per_epoch * config.epochs))
+    passes = max(1, math.ceil(config.min_steps / (per_epoch * config.epochs)))
     with torch.no_grad():
         for _ in range(config.epochs):
-            for batch in _batches(rows, max(1, rounds), generator):
-                logits = torch.addmm(parameters[-1], x[batch], parameters[:-1])
+            for batch in _batches(rows, passes, rng):
                 _, by_logits = focal_loss_and_gradient(
-                    logits, y[batch], weights[batch] / len(batch), gamma=gamma
+                    x[batch] @ values[:-1] + values[-1],
+                    targets[batch],
+                    weights[batch] / np.float32(len(batch)),
+                    gamma=gamma,
                 )
-                parameters.grad[:-1] = x[batch].T @ by_logits
-                parameters.grad[-1] = by_logits.sum(dim=0)
+                np.matmul(x[batch].T, by_logits, out=gradient[:-1])
+                gradient[-1] = by_logits.sum(axis=0)
                 optimiser.step()
             if not held.any():
-                best = parameters.clone()
                 continue
-            logits = torch.addmm(parameters[-1], x[held], parameters[:-1])
-            loss = float(focal_loss_and_gradient(logits, y[held], weights[held], gamma=gamma)[0])
+            loss, _ = focal_loss_and_gradient(
+                x[held] @ values[:-1] + values[-1], targets[held], weights[held], gamma=gamma
+            )
             if loss < best_loss:
-                best, best_loss, waited = parameters.clone(), loss, 0
-            else:
-                waited += 1
-                if waited >= config.patience:
-                    break
-    solved = best.numpy()
+                best, best_loss, waited = values.copy(), loss, 0
+                continue
+            waited += 1
+            if waited >= config.patience:
+                break
+    solved = best if held.any() else values
     return solved[:-1], solved[-1]
 
 
-def _batches(rows: Tensor, rounds: int, generator: torch.Generator) -> list[Tensor]:
-    """Batches of ``rounds`` passes over the rows, each in its own order."""
-    found: list[Tensor] = []
-    for _ in range(rounds):
-        found += torch.split(rows[torch.randperm(len(rows), generator=generator)], _BATCH)
+def _batches(rows: IntArray, passes: int, rng: np.random.Generator) -> list[IntArray]:
+    """Batches of some passes over the rows, each in its own order."""
+    found: list[IntArray] = []
+    for _ in range(passes):
+        order = rng.permutation(rows)
+        found += [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
     return found
 
 
@@ -211,11 +213,10 @@ def _alpha(counts: IntArray, cap: float) -> NDArray[np.float64]:
     return scaled
 
 
-def _held_out(targets: IntArray, counts: IntArray, generator: torch.Generator) -> Tensor:
+def _held_out(targets: IntArray, counts: IntArray, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Mask of a stratified tenth; a class with one label stays in training whole."""
-    held = torch.zeros(len(targets), dtype=torch.bool)
+    held = np.zeros(len(targets), dtype=bool)
     for number in np.flatnonzero(counts >= 2):
-        members = torch.from_numpy(np.flatnonzero(targets == number))
-        size = max(1, round(_HOLD_OUT * len(members)))
-        held[members[torch.randperm(len(members), generator=generator)[:size]]] = True
+        members = rng.permutation(np.flatnonzero(targets == number))
+        held[members[: max(1, round(_HOLD_OUT * len(members)))]] = True
     return held
