@@ -78,7 +78,15 @@ class RecalibrationLayer:
         return cls(*_by_steps(features, targets, counts, config, seed))
 
     def logits(self, features: FloatArray) -> NDArray[np.float32]:
-        """(N, D) features to (N, K) logits."""
+        """(N, D) features to (N, K) logits.
+
+        Raises: ShapeError: if D is not what the layer was fitted on.
+        """
+        if features.ndim != 2 or features.shape[1] != len(self.weight):
+            raise ShapeError(
+                f"found features {features.shape}; the layer was fitted on (N, "
+                f"{len(self.weight)}) by another frozen model; fit again"
+            )
         out: NDArray[np.float32] = features.astype(np.float32, copy=False) @ self.weight + self.bias
         return out
 
@@ -105,8 +113,9 @@ def _regularised(
     features: FloatArray, targets: IntArray, counts: IntArray, config: RecalibrationConfig
 ) -> tuple[FloatArray, FloatArray]:
     mean, scale = standardisation(features)
-    dtype = np.float64 if features.size <= _DOUBLE_UP_TO else np.float32
-    x: FloatArray = ((features - mean.astype(dtype)) / scale.astype(dtype)).astype(dtype)
+    dtype = np.dtype(np.float64 if features.size <= _DOUBLE_UP_TO else np.float32)
+    x: FloatArray = np.subtract(features, mean, dtype=dtype)
+    np.divide(x, scale, out=x, dtype=dtype)
     if config.balanced:
         each = 1.0 / (np.count_nonzero(counts) * np.maximum(counts, 1))
     else:

@@ -93,8 +93,9 @@ def build(spec: BackboneSpec) -> tuple[nn.Module, Recipe, tuple[str, ...] | None
     """
     names = spec.class_names
     if spec.architecture in BACKBONES:
+        make = BACKBONES[spec.architecture]
         with _seeded(spec.seed):
-            network = BACKBONES[spec.architecture](_classes_in(spec))
+            network = make(_outputs(spec, make))
         if spec.weights == "DEFAULT":
             raise WeightsError(
                 f"there are no published weights of {spec.architecture}; "
@@ -146,8 +147,13 @@ def _from_torchvision(spec: BackboneSpec) -> tuple[nn.Module, Recipe]:
                 "put a .safetensors or .pth file on this machine and set RAREFIRST_WEIGHTS to its "
                 "path, or set it to none"
             ) from error
+
+    def make(num_classes: int) -> nn.Module:
+        blank: nn.Module = zoo.get_model(spec.architecture, weights=None, num_classes=num_classes)
+        return blank
+
     with _seeded(spec.seed):
-        network = zoo.get_model(spec.architecture, weights=None, num_classes=_classes_in(spec))
+        network = make(_outputs(spec, make))
     return network, recipe
 
 
@@ -177,17 +183,15 @@ def _from_factory(spec: BackboneSpec) -> tuple[nn.Module, Recipe, tuple[str, ...
     return network, recipe, tuple(str(name) for name in names) if names is not None else None
 
 
-def _classes_in(spec: BackboneSpec) -> int:
+def _outputs(spec: BackboneSpec, make: Callable[[int], nn.Module]) -> int:
     """K of the weights file, so that a head of another width than the project's still loads."""
     if spec.weights in {"DEFAULT", "none"}:
         return spec.num_classes
     state = read_weights(Path(spec.weights))
-    widths = [value.shape[0] for name, value in state.items() if _is_linear(name, value)]
-    return int(widths[-1]) if widths else spec.num_classes
-
-
-def _is_linear(name: str, value: Tensor) -> bool:
-    return name.endswith("weight") and value.ndim == 2
+    with torch.device("meta"):
+        matrices = [name for name, value in make(2).named_parameters() if value.ndim >= 2]
+    head = state.get(matrices[-1])
+    return spec.num_classes if head is None else int(head.shape[0])
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

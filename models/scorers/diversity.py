@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import MinerConfig
-from models.recalibration import standardisation
 from models.scorers.base import State, check_examples, check_labeled, descending
 from models.types import ClassSpace, Examples, FloatArray, IntArray, LabeledExamples, RankedQueue
 
@@ -100,12 +99,12 @@ def farthest_first(pool: Examples, centers: FloatArray, budget: int) -> IntArray
 def _comparable(
     features: FloatArray, centers: FloatArray
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Standardised by the pool, and projected where there are many dimensions."""
-    mean, scale = standardisation(features)
-    points: NDArray[np.float32] = ((features - mean) / scale).astype(np.float32)
+    """Centered on the pool, and projected where there are many dimensions."""
+    mean = features.mean(axis=0, dtype=np.float64)
+    points: NDArray[np.float32] = (features - mean).astype(np.float32)
     covered: NDArray[np.float32] = np.empty((0, points.shape[1]), dtype=np.float32)
     if len(centers):
-        covered = ((centers - mean) / scale).astype(np.float32)
+        covered = (centers - mean).astype(np.float32)
     if points.shape[1] > _WIDTH:
         # A fixed Gaussian projection keeps distances within some percent (Johnson-Lindenstrauss).
         onto = np.random.default_rng(0).normal(size=(points.shape[1], _WIDTH)).astype(np.float32)
