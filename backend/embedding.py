@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from models.backbones.images import open_image
-from models.errors import ImageError
 from numpy.typing import NDArray
 
 from backend.errors import LabelStudioUnavailable, MediaError, Unauthorized
 from models.backbones import Backbone
+from models.backbones.images import open_image
+from models.errors import ImageError
 from models.types import Progress, no_progress
 
 logger = logging.getLogger(__name__)

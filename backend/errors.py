@@ -12,6 +12,7 @@
     │       └── NotFound
     │           └── ProjectGone     the project was deleted, or is of another organization
     ├── ConnectionIncomplete        connected, but events or scores would not arrive
+    ├── NotConnected                the project has no connection to us
     ├── UnsupportedLabelConfig      the label config is not one that we can serve
     ├── MediaError                  an image that cannot be had
     └── PublishError                Label Studio did not take the scores
@@ -133,6 +134,13 @@ class ConnectionIncomplete(BackendError):
     """The project is connected, but something that the loop needs is missing."""
 
     code = "connection_incomplete"
+    http_status = 409
+
+
+class NotConnected(BackendError):
+    """The project has no connection to us: it was deleted, or never made."""
+
+    code = "not_connected"
     http_status = 409
 
 

@@ -186,7 +186,7 @@ class Mirror:
 
     def tasks(self) -> TaskTable:
         """Every mirrored task."""
-        self._tasks.checkout_latest()
+        self._tasks.checkout_latest()  # type: ignore[no-untyped-call]
         table = self._tasks.to_arrow().sort_by("id")
         return TaskTable(
             ids=table["id"].to_numpy().astype(np.int64),
@@ -257,7 +257,7 @@ class Mirror:
         """Merge small files and drop old table versions (Lance keeps every one otherwise)."""
         for name in self._names():
             self._db.open_table(name).optimize(cleanup_older_than=self._keep_old)
-        self._tasks.checkout_latest()
+        self._tasks.checkout_latest()  # type: ignore[no-untyped-call]
 
     def size_bytes(self) -> int:
         """Bytes on disk."""

@@ -13,14 +13,13 @@ import threading
 import time
 from pathlib import Path
 
+from backend.files import write_atomically
+from backend.reconcile.actions.bootstrap import BootstrapRun
+from models.backbones import BackboneSpec
 from models.backbones.images import open_image
 from models.config import BootstrapConfig
 from models.errors import ImageError
 from models.recipes.train_backbone import train_backbone
-
-from backend.files import write_atomically
-from backend.reconcile.actions.bootstrap import BootstrapRun
-from models.backbones import BackboneSpec
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from models.registry import VersionRegistry
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +22,7 @@ from backend.reconcile.ledger import UNBIASED, Ledger
 from backend.reconcile.state import BackboneState, Failures, SyncState
 from backend.settings import Settings
 from models.backbones import Backbone
+from models.registry import VersionRegistry
 from models.types import Examples
 
 logger = logging.getLogger(__name__)

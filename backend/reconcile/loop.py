@@ -7,20 +7,26 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from models.errors import ModelError
-
-from backend.errors import BackendError, LabelStudioUnavailable, ProjectGone
+from backend.errors import BackendError, LabelStudioUnavailable, NotConnected, ProjectGone
 from backend.labelstudio.client import LabelStudioClient
-from backend.labelstudio.connection import ConnectionReport, connect, disconnect, drift
+from backend.labelstudio.connection import (
+    ConnectionRecord,
+    ConnectionReport,
+    connect,
+    disconnect,
+    drift,
+    find_connection,
+)
 from backend.labelstudio.media import MediaFetcher
 from backend.projects import ProjectStore, ProjectStores
 from backend.reconcile.actions import ACTIONS
 from backend.reconcile.context import ProjectContext
-from backend.reconcile.observe import NAME_PREFIX, observe, report
+from backend.reconcile.observe import observe, report
 from backend.reconcile.plan import Plan, plan
 from backend.reconcile.state import State
 from backend.reports import ProjectReport, RoundEntry
 from backend.settings import Settings
+from models.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
@@ -91,11 +97,7 @@ class Reconciler:
             return None
 
     def _connected(self, project_id: int) -> bool:
-        return any(
-            connection.url.rstrip("/") == self.settings.url
-            or (connection.model_version or "").startswith(NAME_PREFIX)
-            for connection in self.client.connections(project_id)
-        )
+        return find_connection(self.client.connections(project_id), self.settings.url) is not None
 
     def _store(self, project_id: int) -> ProjectStore:
         project = self.client.project(project_id)
@@ -113,6 +115,7 @@ class Reconciler:
             basic_auth=self.settings.basic_auth,
             dry_run=dry_run,
             take_over=take_over,
+            record=store.read("connection.json", ConnectionRecord) if store else None,
         )
         if store is not None and outcome.record is not None:
             store.write("connection.json", outcome.record)
@@ -161,8 +164,8 @@ class Reconciler:
             before = dict(context.counts())
             try:
                 self._work(context, worked, reason)
-            except ProjectGone as error:
-                self._gone(store, context, error)
+            except (ProjectGone, NotConnected) as error:
+                self._leave(store, error)
             except (BackendError, ModelError) as error:
                 self._failed(context, backoff, worked, error)
             except Exception as error:
@@ -233,10 +236,14 @@ class Reconciler:
         self._drift_checked[context.store.key] = time.monotonic()
         context.drift = drift(self.client, record)
 
-    def _gone(self, store: ProjectStore, context: ProjectContext, error: ProjectGone) -> None:
-        """A project deleted in Label Studio: its folder stays, the loop leaves it."""
-        logger.warning("project %s is gone from Label Studio: %s", context.project_id, error)
-        store.path("project.json").rename(store.path("project.gone.json"))
+    def _leave(self, store: ProjectStore, error: BackendError) -> None:
+        """Gone from Label Studio, or not connected any more: the folder stays, the loop leaves.
+
+        Connecting the project again takes the folder up as it was left.
+        """
+        logger.warning("project folder %s is left alone: %s", store.key, error)
+        store.path("project.json").unlink(missing_ok=True)
+        store.path("connection.json").unlink(missing_ok=True)
         self._contexts.pop(store.key, None)
 
     def _failed(

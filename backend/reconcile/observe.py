@@ -8,15 +8,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from backend.labelstudio.connection_record import VERSION_PREFIX
 from backend.projects import Publications
 from backend.reconcile.actions import bootstrap, embed
 from backend.reconcile.context import LabelSnapshot, ProjectContext
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import FitFacts, QueueFacts, State
 from backend.reports import ProjectReport
-
-#: What our /setup answers before anything was published, and what every name of ours begins with.
-NAME_PREFIX = "rarefirst-"
 
 
 def observe(context: ProjectContext, *, synced: bool) -> State:
@@ -114,18 +112,25 @@ def _ownership(context: ProjectContext, publications: Publications) -> tuple[boo
     project, record = context.project, context.connection
     if project is None:
         return False, "not known yet", False
-    now = project.model_version or ""
-    if project.model_version is None and publications.published is not None:
-        return True, "", True  # Label Studio sets null when the current version was deleted
-    allowed = {""} if publications.published is None else {publications.published.name}
+    now = project.model_version
+    served = publications.published
+    # Emptied: by a person who switched predictions off, or by Label Studio because the current
+    # version was deleted. Only in the second case are the scores gone.
+    if (
+        not now
+        and served is not None
+        and served.name not in context.client.model_versions(context.project_id)
+    ):
+        return True, "", True
+    allowed = {""} if served is None else {served.name}
     if publications.candidate is not None:
         allowed.add(publications.candidate.name)
     if record is not None:
-        if publications.published is None:
+        if served is None:
             allowed.add(record.title)
         if record.replaceable_model_version is not None:
             allowed.add(record.replaceable_model_version)
-    if now in allowed or (publications.published is None and now.startswith(NAME_PREFIX)):
+    if now in allowed or (served is None and now.startswith(VERSION_PREFIX)):
         return True, "", False
     named = f"{now!r}" if now else "empty (also set by switching predictions off)"
     return (

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from models.tasks.classification import AnnotationVote, Conflict, vote_label
-
 from backend.labelstudio.client import AnnotationRecord
 from backend.labelstudio.interface import ImageChoices
 from backend.mirror import LabelState
+from models.tasks.classification import AnnotationVote, Conflict, vote_label
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ What a person changes afterwards is left alone and reported.
 
 from __future__ import annotations
 
+from backend.errors import NotConnected
 from backend.labelstudio.connection import connect
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.plan import Plan
@@ -21,6 +22,11 @@ def run(context: ProjectContext, plan: Plan) -> None:
         dry_run=False,
         adopt_only=True,
     )
-    if report.record is not None:
-        context.store.write("connection.json", report.record)
+    if report.record is None:
+        raise NotConnected(
+            f"project {context.project_id} has no connection to us any more; "
+            f"`rarefirst connect --project {context.project_id}` makes one"
+        )
+    context.problems.extend(report.problems)
+    context.store.write("connection.json", report.record)
     context.project = context.client.project(context.project_id)

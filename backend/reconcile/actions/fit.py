@@ -7,19 +7,19 @@ import json
 from pathlib import Path
 
 import numpy as np
+
+from backend.reconcile.context import LabelSnapshot, ProjectContext, Tail
+from backend.reconcile.plan import Plan
 from models.config import MinerConfig
 from models.recipes.fit_miner import fit_miner
 from models.registry import VersionCard
 from models.skewness import update_tail
-
-from backend.reconcile.context import LabelSnapshot, ProjectContext, Tail
-from backend.reconcile.plan import Plan
 from models.types import ClassSpace, LabeledExamples
 
 
 def run(context: ProjectContext, plan: Plan) -> None:
     """Fit a new version and make it the active one."""
-    started = context.hint_seen
+    asked = context.store.hinted_at("force_fit")
     settings, classes = context.settings, context.sync.classes
     context.store.note("fit", 0, 1, "re-calibration layer and autoencoder")
     tail = _decide_tail(context)
@@ -80,7 +80,8 @@ def run(context: ProjectContext, plan: Plan) -> None:
     )
     context.registry.activate(version.name)
     context.registry.prune()
-    context.store.take_hint("force_fit", started)
+    if asked is not None:
+        context.store.take_hint("force_fit", asked)
 
 
 def _decide_tail(context: ProjectContext) -> Tail:

@@ -14,9 +14,6 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
-from models.recipes.fit_miner import Miner
-from models.registry import Version
-from models.tasks.classification import choice_region
 from numpy.typing import NDArray
 
 from backend.errors import LabelStudioRefused, PublishError
@@ -25,6 +22,9 @@ from backend.labelstudio.results import published_scores
 from backend.projects import Publication, Publications, PublishedScores
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.plan import Plan
+from models.recipes.fit_miner import Miner
+from models.registry import Version
+from models.tasks.classification import choice_region
 from models.types import Judgement, RankedQueue
 
 logger = logging.getLogger(__name__)
@@ -145,9 +145,13 @@ def _import(
     try:
         created = client.import_predictions(context.project_id, items)
     except LabelStudioRefused:
-        # A task that was deleted meanwhile refuses the whole import: compare ids, then again.
+        # A task that was deleted after it was embedded refuses the whole import. The candidate
+        # stays begun, ids are compared, and the next publication has a fresh name.
+        if set(publication.task_ids) <= client.task_ids(context.project_id):
+            raise
+        logger.info("project %s: tasks were deleted while publishing", context.project_id)
         store.hint("deleted")
-        raise
+        return
     if created != len(items):
         dropped = _dropped(context, publication)
         logger.error(

@@ -252,6 +252,7 @@ class FakeLabelStudio:
         return list(self.view_rows)
 
     def create_view(self, project_id: int, data: Mapping[str, object]) -> View:
+        self._called("create_view")
         row = View(id=self.new_id(), data=dict(data))
         self.view_rows.append(row)
         return row
@@ -259,5 +260,5 @@ class FakeLabelStudio:
     def delete_view(self, view_id: int) -> None:
         self.view_rows = [row for row in self.view_rows if row.id != view_id]
 
-    def close(self) -> None:
-        """Nothing is open."""
+    def absolute(self, path: str) -> str:
+        return self.base_url + path
