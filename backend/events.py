@@ -19,9 +19,6 @@ from backend.schemas import ProjectRef, WebhookEvent
 
 logger = logging.getLogger(__name__)
 
-# Told before anything is published. `connect` recognises our connections by the part before "0".
-UNPUBLISHED = "rarefirst-0"
-
 _HINTS: dict[str, Hint] = {
     "ANNOTATION_CREATED": "changed",
     "ANNOTATION_UPDATED": "changed",
@@ -51,20 +48,20 @@ class JobStatus(BaseModel):
     total: int = 0
 
 
-def published_name(store: ProjectStore | None) -> str:
+def published_name(jobs: Jobs, store: ProjectStore | None) -> str:
     """The one name that /setup and /predict both tell."""
     published = store.publications().published if store is not None else None
-    return published.name if published is not None else UNPUBLISHED
+    return published.name if published is not None else jobs.unpublished
 
 
 def model_version(jobs: Jobs, project: ProjectRef | None) -> str:
     """The published version of a project; one that is new to us is asked after."""
     if project is None:
-        return UNPUBLISHED
+        return jobs.unpublished
     store = jobs.store(project.id, project.created_s)
     if store is None:
         jobs.register(project.id)
-    return published_name(store)
+    return published_name(jobs, store)
 
 
 def take(jobs: Jobs, event: WebhookEvent) -> dict[str, str]:
@@ -141,7 +138,7 @@ def versions(jobs: Jobs, project: str | None) -> list[str]:
         for publication in (store.publications().published, store.publications().previous)
         if publication is not None
     ]
-    return list(dict.fromkeys(names)) or [UNPUBLISHED]
+    return list(dict.fromkeys(names)) or [jobs.unpublished]
 
 
 def _config_changed(jobs: Jobs, project: ProjectRef, event: WebhookEvent) -> bool:

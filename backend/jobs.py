@@ -19,6 +19,7 @@ from typing import Protocol
 
 from huey import SqliteHuey
 
+from backend.instance import unpublished_name
 from backend.projects import Hint, ProjectStore, ProjectStores
 from backend.serializer import JsonSerializer, queue_key
 from backend.settings import Settings
@@ -55,6 +56,7 @@ class Jobs:
         self, settings: Settings, *, handler: Handler | None = None, immediate: bool = False
     ) -> None:
         self.settings = settings
+        self.unpublished = unpublished_name(settings.data_dir)
         self.stores = ProjectStores(settings.data_dir, settings.label_studio_url)
         self.handler = handler
         self._queued = settings.data_dir / "queued"

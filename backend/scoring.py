@@ -121,7 +121,7 @@ class Scoring:
         store = self._jobs.store(project.id, project.created_s) if project is not None else None
         answer = _Answer(
             tasks=asked.tasks,
-            version=published_name(store),
+            version=published_name(self._jobs, store),
             label_config=asked.label_config,
             preannotate=self._settings.preannotate,
         )

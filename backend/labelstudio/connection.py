@@ -83,6 +83,7 @@ def connect(
     adopt_only: bool = False,
     take_over: bool = False,
     record: ConnectionRecord | None = None,
+    own_prefix: str = VERSION_PREFIX,
 ) -> ConnectionReport:
     """Make a project rare-first, or complete a connection that was made by hand.
 
@@ -96,12 +97,15 @@ def connect(
             is then a problem in the report, not an error, since the loop also works by its timer.
         take_over: the project's model version may be replaced even if it is somebody else's.
         record: of an earlier connect: what it found before us stays what it was.
+        own_prefix: what the model versions of this service begin with.
 
     Raises:
         ConnectionIncomplete: Label Studio refuses our address. What was begun is undone.
         LabelStudioRefused: it refuses for another reason, which is given.
     """
-    connecting = _Connecting(client, project_id, own_url.rstrip("/"), basic_auth, dry_run, record)
+    connecting = _Connecting(
+        client, project_id, own_url.rstrip("/"), basic_auth, dry_run, record, own_prefix
+    )
     return connecting.run(adopt_only=adopt_only, take_over=take_over)
 
 
@@ -116,6 +120,7 @@ class _Connecting:
         basic_auth: tuple[str, str] | None,
         dry_run: bool,
         record: ConnectionRecord | None,
+        own_prefix: str,
     ) -> None:
         self.client = client
         self.project_id = project_id
@@ -123,6 +128,7 @@ class _Connecting:
         self.basic_auth = basic_auth
         self.dry_run = dry_run
         self.earlier = record
+        self.own_prefix = own_prefix
         self.steps: list[Step] = []
         self.notes: list[str] = []
         self.problems: list[str] = []
@@ -130,7 +136,7 @@ class _Connecting:
     def run(self, *, adopt_only: bool, take_over: bool) -> ConnectionReport:
         project = self.client.project(self.project_id)
         connections = self.client.connections(self.project_id)
-        connection = find_connection(connections, self.own_url)
+        connection = find_connection(connections, self.own_url, own_prefix=self.own_prefix)
         created = connection is None
         if connection is None and adopt_only:
             self._step("connection", "none", "none", state="missing")

@@ -14,6 +14,7 @@ from backend.labelstudio.transport import origin_of
 
 SAMPLING = "Uncertainty sampling"
 TAB_TITLE = "Rarest first"
+#: What the names of every rarefirst begin with; ours go on with a mark of our own.
 VERSION_PREFIX = "rarefirst-"
 
 StepState = Literal["done", "would", "kept", "missing"]
@@ -89,7 +90,9 @@ class ConnectionReport(BaseModel):
     record: ConnectionRecord | None = None
 
 
-def find_connection(connections: Iterable[Connection], own_url: str) -> Connection | None:
+def find_connection(
+    connections: Iterable[Connection], own_url: str, *, own_prefix: str
+) -> Connection | None:
     """The connection that leads to us: by its address, else by what our /setup answers.
 
     Label Studio may know us under another address than we do (a container's, another interface).
@@ -99,7 +102,7 @@ def find_connection(connections: Iterable[Connection], own_url: str) -> Connecti
         if same_address(connection.url, own_url):
             return connection
     for connection in known:
-        if connection.model_version.startswith(VERSION_PREFIX):
+        if connection.model_version.startswith(own_prefix):
             return connection
     return None
 

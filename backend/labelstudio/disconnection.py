@@ -26,6 +26,7 @@ def disconnect(
     *,
     own_url: str,
     dry_run: bool = False,
+    own_prefix: str = VERSION_PREFIX,
 ) -> ConnectionReport:
     """Put everything back: webhook, connection, sampling, model version, tab and our scores.
 
@@ -38,8 +39,11 @@ def disconnect(
             nobody remembers (the sampling before us) is left and said so.
         own_url: our address as Label Studio reaches it.
         dry_run: only look, and say what would be done.
+        own_prefix: what the model versions of this service begin with.
     """
-    return _Disconnecting(client, project_id, record, own_url.rstrip("/"), dry_run).run()
+    return _Disconnecting(
+        client, project_id, record, own_url.rstrip("/"), dry_run, own_prefix
+    ).run()
 
 
 def drift(
@@ -92,12 +96,14 @@ class _Disconnecting:
         record: ConnectionRecord | None,
         own_url: str,
         dry_run: bool,
+        own_prefix: str,
     ) -> None:
         self.client = client
         self.project_id = project_id
         self.record = record
         self.own_url = own_url
         self.dry_run = dry_run
+        self.own_prefix = own_prefix
         self.steps: list[Step] = []
         self.notes: list[str] = []
 
@@ -121,7 +127,7 @@ class _Disconnecting:
         record = self.record
         connections = self.client.connections(self.project_id)
         ours = next((c for c in connections if record and c.id == record.connection_id), None)
-        ours = ours or find_connection(connections, self.own_url)
+        ours = ours or find_connection(connections, self.own_url, own_prefix=self.own_prefix)
         base = ours.url if ours else (record.url if record else self.own_url)
         url = base.rstrip("/") + "/webhook"
         hooks = [hook for hook in self.client.webhooks(self.project_id) if hook.url == url]
@@ -148,7 +154,7 @@ class _Disconnecting:
 
     def _model_version(self, project: ProjectInfo, title: str) -> None:
         now = project.model_version
-        ours = now.startswith(VERSION_PREFIX) or (bool(title) and now == title)
+        ours = now.startswith(self.own_prefix) or (bool(title) and now == title)
         before = self.record.model_version_before if self.record else ""
         if ours and not self.dry_run:
             try:
@@ -176,7 +182,7 @@ class _Disconnecting:
     def _scores(self) -> None:
         """Delete what we published: nothing serves it, and nothing else would delete it."""
         versions = self.client.model_versions(self.project_id)
-        ours = {name: count for name, count in versions.items() if name.startswith(VERSION_PREFIX)}
+        ours = {name: count for name, count in versions.items() if name.startswith(self.own_prefix)}
         for name in ours:
             if not self.dry_run:
                 self.client.delete_model_version(self.project_id, name)

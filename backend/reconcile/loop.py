@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from backend.errors import BackendError, LabelStudioUnavailable, NotConnected, ProjectGone
+from backend.instance import version_prefix
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.connection import (
     ConnectionRecord,
@@ -66,6 +67,7 @@ class Reconciler:
         self.settings = settings
         self.client = client
         self.stores = stores
+        self.own_prefix = version_prefix(settings.data_dir)
         self.media = MediaFetcher.from_settings(client, settings)
         self._contexts: dict[str, ProjectContext] = {}
         self._backoff: dict[str, _Backoff] = {}
@@ -97,7 +99,9 @@ class Reconciler:
             return None
 
     def _connected(self, project_id: int) -> bool:
-        return find_connection(self.client.connections(project_id), self.settings.url) is not None
+        connections = self.client.connections(project_id)
+        found = find_connection(connections, self.settings.url, own_prefix=self.own_prefix)
+        return found is not None
 
     def _store(self, project_id: int) -> ProjectStore:
         project = self.client.project(project_id)
@@ -115,6 +119,7 @@ class Reconciler:
             basic_auth=self.settings.basic_auth,
             dry_run=dry_run,
             take_over=take_over,
+            own_prefix=self.own_prefix,
             record=store.read("connection.json", ConnectionRecord) if store else None,
         )
         if store is not None and outcome.record is not None:
@@ -133,6 +138,7 @@ class Reconciler:
             context.connection if context else None,
             own_url=self.settings.url,
             dry_run=dry_run,
+            own_prefix=self.own_prefix,
         )
         if store is not None and not dry_run:
             store.path("project.json").unlink(missing_ok=True)

@@ -27,15 +27,15 @@ def test_health_is_up_also_without_settings(settings: Settings, jobs: Jobs, path
 
 
 def test_versions_lists_the_published_one_first(
-    client: FlaskClient, store: ProjectStore, publish: Callable[..., object]
+    client: FlaskClient, jobs: Jobs, store: ProjectStore, publish: Callable[..., object]
 ) -> None:
-    assert client.get("/versions").get_json() == {"versions": ["rarefirst-0"]}
+    assert client.get("/versions").get_json() == {"versions": [jobs.unpublished]}
     publish([1], [0.5], name="rarefirst-v0001-aaaaaa")
     publish([1], [0.5], name="rarefirst-v0002-bbbbbb")
     expected = {"versions": ["rarefirst-v0002-bbbbbb", "rarefirst-v0001-aaaaaa"]}
     assert client.get("/versions").get_json() == expected
     assert client.get("/versions?project=1.1795231806").get_json() == expected
-    assert client.get("/versions?project=9").get_json() == {"versions": ["rarefirst-0"]}
+    assert client.get("/versions?project=9").get_json() == {"versions": [jobs.unpublished]}
 
 
 def test_the_older_train_forces_a_fit(client: FlaskClient, store: ProjectStore) -> None:

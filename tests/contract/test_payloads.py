@@ -44,12 +44,12 @@ def test_the_recorded_payloads_are_all_there() -> None:
 
 
 def test_setup_is_answered_with_the_one_key_that_is_read(
-    send: Send, store: ProjectStore, publish: Callable[..., object]
+    send: Send, jobs: Jobs, store: ProjectStore, publish: Callable[..., object]
 ) -> None:
     body = (PAYLOADS / "setup.json").read_bytes()
     answer = send("/setup", body)
     assert answer.status_code == 200
-    assert answer.get_json() == {"model_version": "rarefirst-0"}
+    assert answer.get_json() == {"model_version": jobs.unpublished}
     publish([1, 2, 3], [0.5, 0.25, 0.75])
     assert send("/setup", body).get_json() == {"model_version": "rarefirst-v0007-abc123"}
 
@@ -61,9 +61,9 @@ def test_setup_of_a_new_project_asks_the_worker_to_look(send: Send, jobs: Jobs) 
     assert (task.name, task.args) == ("register", (1,))
 
 
-def test_setup_is_taken_also_as_a_string(send: Send) -> None:
+def test_setup_is_taken_also_as_a_string(send: Send, jobs: Jobs) -> None:
     twice = json.dumps((PAYLOADS / "setup.json").read_text()).encode()
-    assert send("/setup", twice).get_json() == {"model_version": "rarefirst-0"}
+    assert send("/setup", twice).get_json() == {"model_version": jobs.unpublished}
 
 
 @pytest.mark.parametrize("path", PREDICTS, ids=lambda path: path.stem)

@@ -6,6 +6,7 @@ What a person changes afterwards is left alone and reported.
 from __future__ import annotations
 
 from backend.errors import NotConnected
+from backend.instance import version_prefix
 from backend.labelstudio.connection import connect
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.plan import Plan
@@ -21,6 +22,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
         basic_auth=settings.basic_auth,
         dry_run=False,
         adopt_only=True,
+        own_prefix=version_prefix(settings.data_dir),
     )
     if report.record is None:
         raise NotConnected(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.errors import LabelStudioRefused, PublishError
+from backend.instance import version_prefix
 from backend.labelstudio.client import PredictionItem
 from backend.labelstudio.results import published_scores
 from backend.projects import Publication, Publications, PublishedScores
@@ -51,7 +52,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
     judged = miner.judge(context.examples(rows))
     scores = _scores(context, judged, ranked)
     publication = Publication(
-        name=f"rarefirst-{version.name}-{secrets.token_hex(3)}",
+        name=version_prefix(context.settings.data_dir) + f"{version.name}-{secrets.token_hex(2)}",
         version=version.name,
         kind=miner.kind,
         state="importing",

@@ -166,11 +166,11 @@ def test_a_label_config_that_is_not_served_harms_nothing(
 
 
 def test_without_a_publication_all_get_the_last_place(
-    scoring: Scoring, store: ProjectStore
+    scoring: Scoring, jobs: Jobs, store: ProjectStore
 ) -> None:
     results = scoring.predict(ask((1, "10"), (2, "20")))
     assert scores(results) == [1.0, 1.0]
-    assert results[0]["model_version"] == "rarefirst-0"
+    assert results[0]["model_version"] == jobs.unpublished
 
 
 def test_an_unknown_project_is_answered_and_asked_after(

@@ -52,7 +52,7 @@ def start(tmp_path: Path, label_studio: FakeLabelStudio) -> Start:
                 **changes,
             }
         )
-        stores = ProjectStores(tmp_path, label_studio.base_url)
+        stores = ProjectStores(settings.data_dir, label_studio.base_url)
         return Reconciler(settings, cast(LabelStudioClient, label_studio), stores)
 
     return begin
@@ -444,3 +444,15 @@ def test_pre_annotations_by_setting(start: Start, label_studio: FakeLabelStudio)
     regions = [item.payload()["result"] for item in sent]  # type: ignore[attr-defined]
     assert all(len(region) == 1 for region in regions)
     assert {region[0]["value"]["choices"][0] for region in regions} <= {"red", "green", "blue"}
+
+
+def test_another_rarefirst_keeps_its_hands_off(
+    start: Start, label_studio: FakeLabelStudio, tmp_path: Path
+) -> None:
+    run(start())
+    name = label_studio.settings["model_version"]
+    (row,) = label_studio.connection_rows
+    label_studio.connection_rows = [row.model_copy(update={"model_version": name})]
+    other = start(data_dir=tmp_path / "other", own_url="http://elsewhere:9090")
+    assert other.discover() == []
+    assert other.register(1) is None
