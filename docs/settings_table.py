@@ -1,0 +1,62 @@
+"""The README's table of settings, written from the settings themselves.
+
+.venv/bin/python docs/settings_table.py
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+
+from backend.settings import Settings
+
+README: Final = Path(__file__).resolve().parent.parent / "README.md"
+START: Final = "<!-- settings -->"
+END: Final = "<!-- /settings -->"
+PREFIX: Final = "RAREFIRST_"
+
+
+def table() -> str:
+    """One line a setting, in the order of ``backend/settings.py``."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for field, info in Settings.model_fields.items():
+        names = " or ".join(f"`{name}`" for name in names_of(field, info))
+        lines.append(f"| {names} | {_default(info)} | {info.description} |")
+    return "\n".join(lines)
+
+
+def names_of(field: str, info: FieldInfo) -> list[str]:
+    """The environment variables of a setting, without the prefixed twin of a well-known one."""
+    prefixed = PREFIX + field.upper()
+    if not isinstance(info.validation_alias, AliasChoices):
+        return [prefixed]
+    choices = [str(choice) for choice in info.validation_alias.choices]
+    return [name for name in choices if name == choices[0] or name != prefixed]
+
+
+def with_table(text: str) -> str:
+    """The README's text with a table that is current.
+
+    Raises: ValueError: where a marker is missing or stands twice.
+    """
+    if text.count(START) != 1 or text.count(END) != 1:
+        raise ValueError(f"expected {START} and {END} once each in {README.name}")
+    before, rest = text.split(START)
+    _, after = rest.split(END)
+    return f"{before}{START}\n{table()}\n{END}{after}"
+
+
+def _default(info: FieldInfo) -> str:
+    value = info.default
+    if value in ("", (), None):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+if __name__ == "__main__":
+    README.write_text(with_table(README.read_text()))
+    sys.stdout.write(f"{README}: the table of settings is current\n")
