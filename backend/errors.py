@@ -13,6 +13,7 @@
     │           └── ProjectGone     the project was deleted, or is of another organization
     ├── ConnectionIncomplete        connected, but events or scores would not arrive
     ├── NotConnected                the project has no connection to us
+    ├── Busy                        a round of the project is running
     ├── UnsupportedLabelConfig      the label config is not one that we can serve
     ├── MediaError                  an image that cannot be had
     └── PublishError                Label Studio did not take the scores
@@ -141,6 +142,13 @@ class NotConnected(BackendError):
     """The project has no connection to us: it was deleted, or never made."""
 
     code = "not_connected"
+    http_status = 409
+
+
+class Busy(BackendError):
+    """A round of the project is running and holds it."""
+
+    code = "busy"
     http_status = 409
 
 

@@ -39,6 +39,9 @@ _TASKS = pa.schema(
         ("annotations", pa.int32()),
     ]
 )
+#: What LanceDB raises for tables that are torn or gone.
+UNREADABLE = (OSError, RuntimeError, ValueError)
+
 _COMPACT_EVERY = 50
 _KEEP_OLD = timedelta(minutes=1)  # longer than any reader holds a version open
 
@@ -124,13 +127,19 @@ class Mirror:
             self._db = lancedb.connect(self.path)
             self._tasks = self._table("tasks", _TASKS)
             self._tasks.count_rows()
-        except (OSError, RuntimeError, ValueError) as error:
-            aside = self.path.with_name(f"{self.path.name}.unreadable-{time.time_ns()}")
-            logger.error("mirror %s cannot be read and is set aside: %s", self.path, error)
-            if self.path.exists():
-                self.path.rename(aside)
-            self._db = lancedb.connect(self.path)
-            self._tasks = self._table("tasks", _TASKS)
+        except UNREADABLE as error:
+            self.set_aside(error)
+
+    def set_aside(self, error: Exception) -> None:
+        """Move an unreadable mirror out of the way and begin an empty one."""
+        aside = self.path.with_name(f"{self.path.name}.unreadable-{time.time_ns()}")
+        logger.error("mirror %s cannot be read and is set aside: %s", self.path, error)
+        for older in self.path.parent.glob(f"{self.path.name}.unreadable-*"):
+            shutil.rmtree(older, ignore_errors=True)
+        if self.path.exists():
+            self.path.rename(aside)
+        self._db = lancedb.connect(self.path)
+        self._tasks = self._table("tasks", _TASKS)
 
     def _names(self) -> list[str]:
         names: list[str] = []
@@ -262,11 +271,6 @@ class Mirror:
     def size_bytes(self) -> int:
         """Bytes on disk."""
         return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
-
-    def destroy(self) -> None:
-        """Delete the mirror; the next round reads everything again."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        self._open()
 
 
 def _feature_name(fingerprint: str) -> str:

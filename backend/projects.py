@@ -26,6 +26,8 @@ import hashlib
 import json
 import logging
 import os
+import shutil
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -219,6 +221,11 @@ class ProjectStore:
         """What is published, and what is on its way."""
         return self.read("publication.json", Publications) or Publications()
 
+    def forget_publications(self) -> None:
+        """Nothing of ours is served any more: the next publication is a first one."""
+        self.path("publication.json").unlink(missing_ok=True)
+        shutil.rmtree(self.path("publications"), ignore_errors=True)
+
     def published_scores(self, name: str) -> PublishedScores | None:
         """What a publication said of every task, or None where that is gone or unreadable."""
         try:
@@ -264,22 +271,35 @@ class ProjectStore:
 
     def hint(self, what: Hint) -> None:
         """Say that something happened: cheap, and durable until a round has seen it."""
-        folder = self.path("hints")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / what).touch()
+        path = self.path("hints", what)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        # The kernel's own stamps are milliseconds apart: two hints in one would look like one.
+        now = time.time_ns()
+        with contextlib.suppress(FileNotFoundError):  # a round took it in between: it is seen
+            os.utime(path, ns=(now, now))
 
-    def hinted_at(self, what: Hint) -> float | None:
-        """When the newest such hint came, in seconds of the file system's clock, or None."""
+    def hint_mark(self, what: Hint) -> int | None:
+        """Tells one hint from a later one; None where there is none."""
         try:
-            return self.path("hints", what).stat().st_mtime
+            return self.path("hints", what).stat().st_mtime_ns
         except FileNotFoundError:
             return None
 
-    def take_hint(self, what: Hint, seen_at: float) -> None:
-        """Drop a hint that a round has dealt with, unless a newer one came meanwhile."""
-        at = self.hinted_at(what)
-        if at is not None and at <= seen_at:
-            self.path("hints", what).unlink(missing_ok=True)
+    def hinted_at(self, what: Hint) -> float | None:
+        """When the newest such hint came, in Unix seconds, or None."""
+        mark = self.hint_mark(what)
+        return None if mark is None else mark / 1e9
+
+    def take_hint(self, what: Hint, mark: int) -> None:
+        """Drop a hint that a round has dealt with; one that came meanwhile stays."""
+        path = self.path("hints", what)
+        taken = path.with_name(f".{what}.{os.getpid()}.{time.monotonic_ns()}")
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(taken)
+            if taken.stat().st_mtime_ns != mark:
+                self.hint(what)
+            taken.unlink()
 
     @property
     def paused(self) -> bool:
@@ -289,18 +309,23 @@ class ProjectStore:
     # Lock -------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[bool]:
-        """Hold the project for one round; yields False where another round holds it.
+    def lock(self, *, wait_s: float = 0.0) -> Iterator[bool]:
+        """Hold the project; yields False where another holds it, for ``wait_s`` seconds.
 
         The operating system lets go of it when the process dies, however it dies.
         """
         self.root.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + wait_s
         with self.path("lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        yield False
+                        return
+                    time.sleep(0.05)
             try:
                 yield True
             finally:
@@ -319,9 +344,13 @@ class ProjectStores:
         identity = f"{self.label_studio_url}|{project_id}|{created_s}"
         return f"{project_id}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
+    def at(self, project_id: int, created_s: int) -> ProjectStore:
+        """Where the store of a project is, or would be."""
+        return ProjectStore(self.root / self.key(project_id, created_s))
+
     def create(self, project_id: int, created_s: int, title: str) -> ProjectStore:
         """The store of a project, made if it is new."""
-        store = ProjectStore(self.root / self.key(project_id, created_s))
+        store = self.at(project_id, created_s)
         card = ProjectCard(
             label_studio_url=self.label_studio_url,
             project_id=project_id,

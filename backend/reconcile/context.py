@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from backend.errors import BackendError
 from backend.labelstudio.client import LabelStudioClient, ProjectInfo
 from backend.labelstudio.connection import ConnectionRecord
 from backend.labelstudio.interface import ImageChoices
 from backend.labelstudio.media import MediaFetcher
-from backend.mirror import FeatureTable, Mirror, TaskTable
-from backend.projects import ProjectStore
+from backend.mirror import UNREADABLE, FeatureTable, Mirror, TaskTable
+from backend.projects import Hint, ProjectStore
 from backend.reconcile.ledger import UNBIASED, Ledger
 from backend.reconcile.state import BackboneState, Failures, SyncState
 from backend.settings import Settings
@@ -26,6 +28,9 @@ from models.registry import VersionRegistry
 from models.types import Examples
 
 logger = logging.getLogger(__name__)
+
+#: Hints that a look at Label Studio settles.
+LOOK: tuple[Hint, ...] = ("changed", "deleted")
 
 
 class Tail(BaseModel):
@@ -73,12 +78,14 @@ class ProjectContext:
         self.registry = VersionRegistry(store.path("versions"), keep=settings.keep_versions)
         self.project: ProjectInfo | None = None
         self.interface: ImageChoices | None = None
-        self.problems: list[str] = []
+        self.standing_problems: list[str] = []
         self.drift: list[str] = []
         self._tasks: TaskTable | None = None
         self._features: tuple[str, FeatureTable | None] | None = None
         self._backbone: Backbone | None = None
-        self._hint_seen = 0.0
+        self._scored: tuple[str, NDArray[np.int64]] | None = None
+        self._marks: dict[Hint, int | None] = {}
+        self._looked_at = 0.0
 
     # What is kept in the store ----------------------------------------------------------------
 
@@ -114,28 +121,50 @@ class ProjectContext:
     # Hints ------------------------------------------------------------------------------------
 
     def begin_looking(self) -> None:
-        """Remember the moment: hints that come later make another sync due."""
-        # File time stamps come from a clock of a few milliseconds: look a little early.
-        self._hint_seen = time.time() - 0.02
+        """Remember which hints there are: others, or newer ones, make another look worth it."""
+        self._marks = {what: self.store.hint_mark(what) for what in LOOK}
+        self._looked_at = time.monotonic()
 
-    @property
-    def hint_seen(self) -> float:
-        """The moment of the last look."""
-        return self._hint_seen
+    def end_looking(self) -> None:
+        """What was hinted before the look has been seen."""
+        for what, mark in self._marks.items():
+            if mark is not None:
+                self.store.take_hint(what, mark)
+        self._marks = {what: self.store.hint_mark(what) for what in LOOK}
+
+    def was_hinted(self, what: Hint) -> bool:
+        """Whether such a hint was there when the look began."""
+        return self._marks.get(what) is not None
 
     def hinted(self) -> bool:
         """Whether something happened since the last look."""
+        marks = {what: self.store.hint_mark(what) for what in LOOK}
         return any(
-            at is not None and at > self._hint_seen
-            for at in (self.store.hinted_at("changed"), self.store.hinted_at("deleted"))
+            mark is not None and mark != self._marks.get(what) for what, mark in marks.items()
         )
+
+    def demand_look(self, what: Hint) -> None:
+        """Something does not fit what was seen: look again before anything else."""
+        self.store.hint(what)
+        self._looked_at = -math.inf
+
+    def must_look_again(self) -> bool:
+        """Whether something happened, and the last look is not a moment ago.
+
+        Under constant hints a round would else look for ever and never act.
+        """
+        pause = self.settings.debounce_max_s
+        return time.monotonic() - self._looked_at >= pause and self.hinted()
 
     # Tables, read once a change ---------------------------------------------------------------
 
     def tasks(self) -> TaskTable:
         """All mirrored tasks."""
         if self._tasks is None:
-            self._tasks = self.mirror.tasks()
+            try:
+                self._tasks = self.mirror.tasks()
+            except UNREADABLE as error:
+                raise self.mirror_lost(error) from error
         return self._tasks
 
     def features(self) -> FeatureTable | None:
@@ -144,8 +173,27 @@ class ProjectContext:
         if state is None:
             return None
         if self._features is None or self._features[0] != state.fingerprint:
-            self._features = (state.fingerprint, self.mirror.features(state.fingerprint))
+            try:
+                self._features = (state.fingerprint, self.mirror.features(state.fingerprint))
+            except UNREADABLE as error:
+                raise self.mirror_lost(error) from error
         return self._features[1]
+
+    def scored_ids(self, name: str) -> NDArray[np.int64]:
+        """Tasks that a publication scored; empty where that is not known any more."""
+        if self._scored is None or self._scored[0] != name:
+            scores = self.store.published_scores(name)
+            ids = np.empty(0, dtype=np.int64) if scores is None else scores.ids
+            self._scored = (name, ids)
+        return self._scored[1]
+
+    def mirror_lost(self, error: Exception) -> BackendError:
+        """Set an unreadable mirror aside; what was in it is read and embedded again."""
+        self.mirror.set_aside(error)
+        self.forget_tasks()
+        self.forget_features()
+        self.store.write("sync.json", self.sync.model_copy(update={"watermark": None}))
+        return BackendError(f"the mirror could not be read and is made anew: {error}")
 
     def forget_tasks(self) -> None:
         """The mirror's tasks changed."""
@@ -221,10 +269,6 @@ class ProjectContext:
     def unbiased_counts(self) -> Counter[str]:
         """Labels by class that were not chosen by likelihood of being rare."""
         return self.counts(i for i in self.labels() if self.ledger.origin(i) in UNBIASED)
-
-    def should_stop(self) -> Callable[[], bool]:
-        """Whether long, unimportant work should give way: something happened meanwhile."""
-        return self.hinted
 
 
 def device(name: str) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel, ValidationError
+
 from backend.files import append_line
 
 Origin = Literal["initial", "queue", "diversity", "control"]
@@ -20,11 +22,21 @@ Origin = Literal["initial", "queue", "diversity", "control"]
 UNBIASED: frozenset[Origin] = frozenset({"initial", "diversity", "control"})
 
 
+class _Line(BaseModel):
+    """One publication in the file."""
+
+    name: str
+    origin: Origin
+    ids: tuple[int, ...]
+    control: tuple[int, ...]
+
+
 class Ledger:
     """Append-only record of what was published (``ledger.jsonl``)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._publications: dict[str, dict[int, Origin]] = {}
         self._origins: dict[int, Origin] = {}
         self._read_to = 0
 
@@ -40,6 +52,10 @@ class Ledger:
         }
         append_line(self.path, json.dumps(line))
 
+    def abandon(self, name: str) -> None:
+        """Write down that a publication was never served."""
+        append_line(self.path, json.dumps({"abandoned": name}))
+
     def origin(self, task_id: int) -> Origin:
         """How a labeled task came to be labeled; the newest queue that held it counts."""
         self._catch_up()
@@ -52,8 +68,19 @@ class Ledger:
                 if not line.endswith(b"\n"):
                     break
                 self._read_to += len(line)
-                with contextlib.suppress(json.JSONDecodeError, KeyError):
-                    entry = json.loads(line)
-                    origin: Origin = entry["origin"]
-                    self._origins.update(dict.fromkeys(entry["ids"], origin))
-                    self._origins.update(dict.fromkeys(entry["control"], "control"))
+                with contextlib.suppress(json.JSONDecodeError, ValidationError):
+                    self._take(json.loads(line))
+
+    def _take(self, entry: dict[str, object]) -> None:
+        abandoned = entry.get("abandoned")
+        if isinstance(abandoned, str):
+            if self._publications.pop(abandoned, None):
+                self._origins = {}
+                for served in self._publications.values():
+                    self._origins.update(served)
+            return
+        line = _Line.model_validate(entry)
+        origins: dict[int, Origin] = dict.fromkeys(line.ids, line.origin)
+        origins.update(dict.fromkeys(line.control, "control"))
+        self._publications[line.name] = origins
+        self._origins.update(origins)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from backend.errors import BackendError, LabelStudioUnavailable, NotConnected, ProjectGone
+from backend.errors import (
+    BackendError,
+    Busy,
+    LabelStudioUnavailable,
+    NotConnected,
+    ProjectGone,
+    Unauthorized,
+)
 from backend.instance import version_prefix
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.connection import (
-    ConnectionRecord,
     ConnectionReport,
     connect,
     disconnect,
@@ -21,6 +29,7 @@ from backend.labelstudio.connection import (
 from backend.labelstudio.media import MediaFetcher
 from backend.projects import ProjectStore, ProjectStores
 from backend.reconcile.actions import ACTIONS
+from backend.reconcile.connected import known_before, leave, remember, settle
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.observe import observe, report
 from backend.reconcile.plan import Plan, plan
@@ -31,6 +40,7 @@ from models.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
+_LOCK_WAIT_S = 120.0
 _MOST_STEPS = 10_000  # far above any real round: a plan that never ends is a bug, not a wait
 
 
@@ -40,6 +50,9 @@ class _Backoff:
 
     failures: int = 0
     until: float = 0.0
+
+    def succeeded(self) -> None:
+        self.failures, self.until = 0, 0.0
 
     def failed(self, longest_s: float) -> None:
         self.failures += 1
@@ -111,39 +124,55 @@ class Reconciler:
         self, project_id: int, *, own_url: str | None, dry_run: bool, take_over: bool = False
     ) -> ConnectionReport:
         """Connect a project completely; idempotent."""
-        store = None if dry_run else self._store(project_id)
-        outcome = connect(
-            self.client,
-            project_id,
-            own_url=own_url or self.settings.url,
-            basic_auth=self.settings.basic_auth,
-            dry_run=dry_run,
-            take_over=take_over,
-            own_prefix=self.own_prefix,
-            record=store.read("connection.json", ConnectionRecord) if store else None,
-        )
-        if store is not None and outcome.record is not None:
-            store.write("connection.json", outcome.record)
-            store.hint("changed")
+        store = self._place(project_id)
+        with self._held(store):
+            outcome = connect(
+                self.client,
+                project_id,
+                own_url=own_url or self.settings.url,
+                basic_auth=self.settings.basic_auth,
+                dry_run=dry_run,
+                take_over=take_over,
+                own_prefix=self.own_prefix,
+                record=known_before(store),
+            )
+            if not dry_run and outcome.record is not None:
+                settle(store, outcome.record)
+                self._store(project_id)
+                store.hint("changed")
         return outcome
 
     def disconnect(self, project_id: int, *, dry_run: bool) -> ConnectionReport:
         """Put back what connecting changed."""
-        project = self.client.project(project_id)
-        store = self.stores.find(project_id, int(project.created_at.timestamp()))
-        context = self._context(store, project_id) if store else None
-        outcome = disconnect(
-            self.client,
-            project_id,
-            context.connection if context else None,
-            own_url=self.settings.url,
-            dry_run=dry_run,
-            own_prefix=self.own_prefix,
-        )
-        if store is not None and not dry_run:
-            store.path("project.json").unlink(missing_ok=True)
-            store.path("connection.json").unlink(missing_ok=True)
+        store = self._place(project_id)
+        with self._held(store):
+            outcome = disconnect(
+                self.client,
+                project_id,
+                known_before(store),
+                own_url=self.settings.url,
+                dry_run=dry_run,
+                own_prefix=self.own_prefix,
+            )
+            if not dry_run:
+                leave(store)
         return outcome
+
+    def _place(self, project_id: int) -> ProjectStore:
+        """The folder of a project, whether there is one yet or not."""
+        project = self.client.project(project_id)
+        return self.stores.at(project.id, project.created_s)
+
+    @contextlib.contextmanager
+    def _held(self, store: ProjectStore) -> Iterator[None]:
+        """Keep rounds away while a person connects or disconnects."""
+        with store.lock(wait_s=_LOCK_WAIT_S) as held:
+            if not held:
+                raise Busy(
+                    f"a round of this project has been running for {_LOCK_WAIT_S:.0f} s; "
+                    "`rarefirst status` says what it does, try again afterwards"
+                )
+            yield
 
     # Rounds -----------------------------------------------------------------------------------
 
@@ -165,10 +194,11 @@ class Reconciler:
         with store.lock() as held:
             if not held:
                 return False
-            context = self._context(store, card.project_id)
             worked = _Worked()
-            before = dict(context.counts())
+            before: dict[str, int] = {}
+            context = self._context(store, card.project_id)
             try:
+                before = dict(context.counts())
                 self._work(context, worked, reason)
             except (ProjectGone, NotConnected) as error:
                 self._leave(store, error)
@@ -179,10 +209,10 @@ class Reconciler:
                 logger.exception("project %s: round failed", card.project_id)
                 self._failed(context, backoff, worked, error)
             else:
-                backoff.failures = 0
+                backoff.succeeded()
             finally:
                 store.note("nothing")
-                self._remember(context, worked, reason, before)
+            self._remember(context, worked, reason, before)
         return True
 
     def observe(self, store: ProjectStore) -> ProjectReport:
@@ -207,7 +237,6 @@ class Reconciler:
         return self._contexts[store.key]
 
     def _work(self, context: ProjectContext, worked: _Worked, reason: str) -> None:
-        context.problems.clear()
         synced = False
         for _ in range(_MOST_STEPS):
             state = observe(context, synced=synced)
@@ -240,16 +269,16 @@ class Reconciler:
         if record is None or time.monotonic() - checked < self.settings.discover_s:
             return
         self._drift_checked[context.store.key] = time.monotonic()
+        if not self._connected(context.project_id):
+            raise NotConnected(
+                f"the connection of project {context.project_id} was deleted in Label Studio"
+            )
         context.drift = drift(self.client, record)
 
     def _leave(self, store: ProjectStore, error: BackendError) -> None:
-        """Gone from Label Studio, or not connected any more: the folder stays, the loop leaves.
-
-        Connecting the project again takes the folder up as it was left.
-        """
+        """Gone from Label Studio, or not connected any more: the loop leaves it."""
         logger.warning("project folder %s is left alone: %s", store.key, error)
-        store.path("project.json").unlink(missing_ok=True)
-        store.path("connection.json").unlink(missing_ok=True)
+        leave(store)
         self._contexts.pop(store.key, None)
 
     def _failed(
@@ -257,27 +286,27 @@ class Reconciler:
     ) -> None:
         worked.error = str(error) or type(error).__name__
         backoff.failed(self.settings.backoff_max_s)
-        away = isinstance(error, LabelStudioUnavailable)
-        if away:
+        trouble = isinstance(error, LabelStudioUnavailable | Unauthorized)
+        if isinstance(error, LabelStudioUnavailable):
             logger.warning("project %s: %s", context.project_id, worked.error)
         elif isinstance(error, BackendError | ModelError):
             logger.error("project %s: %s", context.project_id, worked.error)
         old = self.observe(context.store)
         update: dict[str, object] = {
             "at": datetime.now(UTC),
-            "label_studio": worked.error if away else old.label_studio,
+            "label_studio": worked.error if trouble else "reachable",
             "next": f"try again in {max(0.0, backoff.until - time.monotonic()):.0f} s",
         }
-        if not away:
-            update["problems"] = (*context.problems, worked.error)
+        if not trouble:
+            update["problems"] = (*context.standing_problems, worked.error)
         context.store.write("report.json", old.model_copy(update=update))
 
     def _remember(
         self, context: ProjectContext, worked: _Worked, reason: str, before: dict[str, int]
     ) -> None:
         """One line of history for each round that changed something."""
-        if not context.store.root.exists() or context.store.card is None:
-            return
+        if context.store.card is None:
+            return  # the project was left in this round
         counts = dict(context.counts())
         acted = set(worked.seconds) - {"sync"}
         if not acted and not worked.error and counts == before:

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from backend.labelstudio.connection_record import VERSION_PREFIX
 from backend.projects import Publications
 from backend.reconcile.actions import bootstrap, embed
 from backend.reconcile.context import LabelSnapshot, ProjectContext
+from backend.reconcile.ownership import ownership
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import FitFacts, QueueFacts, State
 from backend.reports import ProjectReport
@@ -27,7 +27,7 @@ def observe(context: ProjectContext, *, synced: bool) -> State:
     settings, store = context.settings, context.store
     if store.paused:
         return State(paused=True)
-    if not synced or context.hinted():
+    if not synced or context.must_look_again():
         return State(synced=False)
     sync = context.sync
     labels = context.labels()
@@ -36,7 +36,7 @@ def observe(context: ProjectContext, *, synced: bool) -> State:
     unlabeled = np.asarray(tasks.states == "unlabeled", dtype=bool)
     backbone = context.backbone_state
     publications = store.publications()
-    may_switch, owner, lost = _ownership(context, publications)
+    owned = ownership(context, publications)
     return State(
         synced=True,
         completed=context.connection is not None,
@@ -50,15 +50,16 @@ def observe(context: ProjectContext, *, synced: bool) -> State:
         bootstrap_blocked=bootstrap.blocked(context),
         missing_labeled=len(embed.missing_rows(context, labeled=True)) if backbone else 0,
         missing_pool=len(embed.missing_rows(context, labeled=False)) if backbone else 0,
+        retries=len(embed.retry_rows(context)) if backbone else 0,
         embedded_pool=int(unlabeled[embedded].sum()),
         embedded=len(embedded),
         pool=int(unlabeled.sum()),
         fit=_fit_facts(context, labels),
         queue=_queue_facts(context, publications),
         candidate=publications.candidate is not None,
-        may_switch=may_switch,
-        owner=owner,
-        lost=lost,
+        may_switch=owned.ours,
+        owner=owned.owner,
+        lost=owned.lost,
         leftovers=len(publications.leftovers),
         force_fit=store.hinted_at("force_fit") is not None,
     )
@@ -90,8 +91,14 @@ def _queue_facts(context: ProjectContext, publications: Publications) -> QueueFa
         version=served.version,
         size=len(served.task_ids),
         left=queue_left(context, publications),
-        embedded=served.embedded,
+        embedded=_scored(context, served.name),
     )
+
+
+def _scored(context: ProjectContext, name: str) -> int:
+    """Embedded tasks that a publication scored."""
+    rows, _ = context.embedded_rows()
+    return int(np.isin(context.tasks().ids[rows], context.scored_ids(name)).sum())
 
 
 def queue_left(context: ProjectContext, publications: Publications) -> int:
@@ -102,42 +109,6 @@ def queue_left(context: ProjectContext, publications: Publications) -> int:
     tasks = context.tasks()
     unlabeled = tasks.ids[tasks.rows(state="unlabeled")]
     return int(np.isin(np.asarray(served.task_ids, dtype=np.int64), unlabeled).sum())
-
-
-def _ownership(context: ProjectContext, publications: Publications) -> tuple[bool, str, bool]:
-    """Whether the project's model version is ours to set, whose it is, and if scores are lost.
-
-    What a person (or another backend) set is left alone: `rarefirst connect` takes it back.
-    """
-    project, record = context.project, context.connection
-    if project is None:
-        return False, "not known yet", False
-    now = project.model_version
-    served = publications.published
-    # Emptied: by a person who switched predictions off, or by Label Studio because the current
-    # version was deleted. Only in the second case are the scores gone.
-    if (
-        not now
-        and served is not None
-        and served.name not in context.client.model_versions(context.project_id)
-    ):
-        return True, "", True
-    allowed = {""} if served is None else {served.name}
-    if publications.candidate is not None:
-        allowed.add(publications.candidate.name)
-    if record is not None:
-        if served is None:
-            allowed.add(record.title)
-        if record.replaceable_model_version is not None:
-            allowed.add(record.replaceable_model_version)
-    if now in allowed or (served is None and now.startswith(VERSION_PREFIX)):
-        return True, "", False
-    named = f"{now!r}" if now else "empty (also set by switching predictions off)"
-    return (
-        False,
-        f"{named}, set by a person or another backend; `rarefirst connect` takes it",
-        False,
-    )
 
 
 def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "") -> ProjectReport:
@@ -172,7 +143,7 @@ def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "")
         queue_left=queue_left(context, store.publications()),
         next=f"{plan.step}: {plan.why}" if plan.step else plan.why,
         why_not=plan.waiting,
-        problems=(*context.problems, *_explanations(context, version)),
+        problems=(*context.standing_problems, *_explanations(context, version)),
         drift=tuple(context.drift),
     )
 

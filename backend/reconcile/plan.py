@@ -53,7 +53,8 @@ def plan(state: State, settings: Settings) -> Plan:
         why = f"{state.missing_labeled} labeled images have no features"
         return Plan("embed", why, which="labeled", waiting=tuple(waiting))
     wanted = min(settings.first_queue_images, state.pool)
-    if state.missing_pool and state.embedded_pool < wanted:
+    serving = state.queue is not None and state.fit is not None and state.fit.same_backbone
+    if state.missing_pool and state.embedded_pool < wanted and not serving:
         why = f"{state.embedded_pool} of the {wanted} images for a first queue are embedded"
         return Plan("embed", why, waiting=tuple(waiting))
     fit = _fit(state, settings, waiting)
@@ -62,8 +63,8 @@ def plan(state: State, settings: Settings) -> Plan:
     publish = _publish(state, settings, waiting)
     if publish:
         return Plan("publish", publish, waiting=tuple(waiting))
-    if state.missing_pool:
-        why = f"{state.missing_pool} images have no features"
+    if state.missing_pool or state.retries:
+        why = f"{state.missing_pool + state.retries} images have no features"
         return Plan("embed", why, waiting=tuple(waiting))
     if state.leftovers:
         why = f"{state.leftovers} old sets of scores are in Label Studio"
@@ -139,7 +140,7 @@ def _publish(state: State, settings: Settings, waiting: list[str]) -> str:
     if state.lost:
         return "Label Studio no longer holds the published scores"
     if state.fit is not None and queue.version != state.fit.version:
-        return f"{state.fit.version} is newer than what is published ({queue.version})"
+        return f"{state.fit.version} is active, {queue.version} is published"
     more = state.embedded_pool > queue.left
     if more and queue.left < settings.top_up_below * queue.size:
         return f"{queue.left} of {queue.size} published tasks are left"

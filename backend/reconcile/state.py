@@ -16,6 +16,7 @@ class SyncState(BaseModel):
         ids_checked_s: when task ids were last compared, Unix seconds.
         labels_changed_s: when a label last changed in the mirror, Unix seconds.
         classes: the labels of the config, in its order.
+        config_digest: of the config that the mirror was read with.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -24,6 +25,7 @@ class SyncState(BaseModel):
     ids_checked_s: float = 0.0
     labels_changed_s: float = 0.0
     classes: tuple[str, ...] = ()
+    config_digest: str = ""
     config_error: str = ""
 
 
@@ -99,7 +101,8 @@ class State:
         backbone_wanted: the settings ask for another one than the active.
         trainable: Bootstrap may train a model, none was given.
         bootstrap_blocked: why training it is not tried now, empty if it may be.
-        missing_labeled, missing_pool: tasks without features whose image may be tried now.
+        missing_labeled, missing_pool: tasks without features whose image was not tried yet.
+        retries: images that could not be read and may be tried again now.
         embedded_pool: unlabeled tasks with features; pool: unlabeled tasks.
         embedded: tasks with features, labeled or not.
         fit: None before the first fit.
@@ -124,6 +127,7 @@ class State:
     bootstrap_blocked: str = ""
     missing_labeled: int = 0
     missing_pool: int = 0
+    retries: int = 0
     embedded_pool: int = 0
     embedded: int = 0
     pool: int = 0

@@ -14,11 +14,12 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from backend.errors import BackendError, LabelStudioUnavailable, MediaError, Unauthorized
+from backend.errors import LabelStudioUnavailable, MediaError, Unauthorized
 from backend.files import write_atomically
 from backend.reconcile.context import ProjectContext, device
 from backend.reconcile.plan import Plan
@@ -58,7 +59,6 @@ class BootstrapFailure(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     reason: str
-    labels: int
     retry_s: float
 
 
@@ -141,16 +141,15 @@ def _activate(context: ProjectContext, backbone: Backbone, state: BackboneState)
 def _train(context: ProjectContext, wanted: str) -> None:
     settings, labels = context.settings, context.labels()
     run_dir = _prepare(context, labels)
+    if run_dir is None:
+        _failed(context, "none of the labeled images could be read")
+        return
     result = run_dir / "backbone"
     log = run_dir / "log.txt"
     code = 0 if result.exists() else _child(context, run_dir, log, len(labels))
     if code != 0 or not result.exists():
         reason = _last_line(log) or f"the child process ended with code {code}"
-        context.store.write(
-            "bootstrap_failed.json",
-            BootstrapFailure(reason=reason, labels=len(labels), retry_s=time.time() + _RETRY_S),
-        )
-        logger.error("project %s: %s", context.project_id, reason)
+        _failed(context, reason)
         return
     backbone = Backbone.load(result, device=device(settings.device))
     _activate(
@@ -166,6 +165,13 @@ def _train(context: ProjectContext, wanted: str) -> None:
     )
     context.store.path("bootstrap_failed.json").unlink(missing_ok=True)
     shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def _failed(context: ProjectContext, reason: str) -> None:
+    """Say why there is no model, and when it is tried again; the queue goes on without."""
+    logger.error("project %s: %s", context.project_id, reason)
+    failure = BootstrapFailure(reason=reason, retry_s=time.time() + _RETRY_S)
+    context.store.write("bootstrap_failed.json", failure)
 
 
 def _child(context: ProjectContext, run_dir: Path, log: Path, labels: int) -> int:
@@ -185,10 +191,11 @@ def _child(context: ProjectContext, run_dir: Path, log: Path, labels: int) -> in
     return child.returncode
 
 
-def _prepare(context: ProjectContext, labels: dict[int, str]) -> Path:
+def _prepare(context: ProjectContext, labels: dict[int, str]) -> Path | None:
     """The run directory of this snapshot: found again after a kill, so that the child resumes.
 
-    Directories of older snapshots go: their labels are in Label Studio.
+    Directories of older snapshots go: their labels are in Label Studio. None where no labeled
+    image could be read.
     """
     settings, classes = context.settings, context.sync.classes
     words = repr((sorted(labels.items()), classes, source(settings), settings.bootstrap_steps))
@@ -201,21 +208,26 @@ def _prepare(context: ProjectContext, labels: dict[int, str]) -> Path:
     tasks = context.tasks()
     uris = {int(tasks.ids[row]): str(tasks.uris[row]) for row in tasks.rows(state="labeled")}
     read: dict[int, str] = {}
-    for done, (task_id, label) in enumerate(sorted(labels.items())):
-        context.store.note("bootstrap", done, len(labels), "fetching labeled images")
-        try:
-            data = context.media.fetch(
-                uris[task_id], task_id=task_id, project_key=context.store.key
-            )
-        except (LabelStudioUnavailable, Unauthorized):
-            raise
-        except MediaError as error:
-            logger.warning("task %s is left out of the first model: %s", task_id, error)
-            continue
+
+    def fetch(task_id: int) -> None:
+        data = context.media.fetch(uris[task_id], task_id=task_id, project_key=context.store.key)
         (images / str(task_id)).write_bytes(data)
-        read[task_id] = label
+
+    with ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="fetch") as pool:
+        futures = {task_id: pool.submit(fetch, task_id) for task_id in sorted(labels)}
+        for done, (task_id, future) in enumerate(futures.items()):
+            context.store.note("bootstrap", done, len(labels), "fetching labeled images")
+            try:
+                future.result()
+            except MediaError as error:
+                logger.warning("task %s is left out of the first model: %s", task_id, error)
+                continue
+            except (LabelStudioUnavailable, Unauthorized):
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            read[task_id] = labels[task_id]
     if not read:
-        raise BackendError("none of the labeled images could be read; see `rarefirst status`")
+        return None
     config = BootstrapRun(
         architecture=settings.backbone,
         feature_layer=settings.feature_layer,

@@ -14,6 +14,8 @@ from backend.errors import NotFound
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.plan import Plan
 
+_AT_ONCE = 20
+
 
 def run(context: ProjectContext, plan: Plan) -> None:
     """Delete the predictions of the oldest leftover."""
@@ -27,8 +29,8 @@ def run(context: ProjectContext, plan: Plan) -> None:
         began = time.monotonic()
         with contextlib.suppress(NotFound):
             context.client.delete_prediction(prediction_id)
-        if context.hinted():
-            return
+        if context.hinted() or done + 1 >= _AT_ONCE:
+            return  # whatever else is due comes first; the rest is deleted afterwards
         time.sleep(max(context.settings.delete_pause_s, time.monotonic() - began))
     known = context.store.publications()
     left = tuple(leftover for leftover in known.leftovers if leftover != name)

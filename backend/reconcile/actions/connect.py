@@ -8,6 +8,7 @@ from __future__ import annotations
 from backend.errors import NotConnected
 from backend.instance import version_prefix
 from backend.labelstudio.connection import connect
+from backend.reconcile.connected import known_before, remember, settle
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.plan import Plan
 
@@ -23,12 +24,13 @@ def run(context: ProjectContext, plan: Plan) -> None:
         dry_run=False,
         adopt_only=True,
         own_prefix=version_prefix(settings.data_dir),
+        record=known_before(context.store),
     )
     if report.record is None:
         raise NotConnected(
             f"project {context.project_id} has no connection to us any more; "
             f"`rarefirst connect --project {context.project_id}` makes one"
         )
-    context.problems.extend(report.problems)
-    context.store.write("connection.json", report.record)
+    context.standing_problems[:] = report.problems
+    settle(context.store, report.record)
     context.project = context.client.project(context.project_id)

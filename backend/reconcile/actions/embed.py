@@ -27,6 +27,8 @@ def run(context: ProjectContext, plan: Plan) -> None:
     """Embed one chunk of the labeled tasks or of the pool."""
     settings = context.settings
     rows = missing_rows(context, labeled=plan.which == "labeled")
+    if not len(rows):
+        rows = retry_rows(context)
     # A random chunk of the pool is a fair sample of it for a first queue.
     order = np.random.default_rng(settings.seed).permutation(len(rows))
     chosen = rows[order[: settings.embed_chunk]]
@@ -47,7 +49,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
         progress=lambda done, total, message="": context.store.note(
             "embed", done, total, f"{plan.which} images"
         ),
-        should_stop=context.should_stop() if plan.which == "pool" else lambda: False,
+        should_stop=context.must_look_again,
     )
     if len(result.ids):
         context.mirror.add_features(
@@ -62,26 +64,40 @@ def run(context: ProjectContext, plan: Plan) -> None:
 
 
 def missing_rows(context: ProjectContext, *, labeled: bool) -> NDArray[np.int64]:
-    """Rows of tasks without features whose image may be tried now."""
+    """Rows of labeled tasks, or of the pool, without features whose image was not tried yet."""
     tasks = context.tasks()
-    have, _ = context.embedded_rows()
-    missing = np.ones(len(tasks), dtype=bool)
-    missing[have] = False
     if labeled:
         usable = context.labels()
         wanted = np.fromiter((int(i) in usable for i in tasks.ids), bool, len(tasks))
     else:
         wanted = np.asarray(tasks.states == "unlabeled", dtype=bool)
-    rows = np.flatnonzero(missing & wanted)
+    return np.flatnonzero(_without_features(context) & wanted & ~_tried(context, due=None))
+
+
+def retry_rows(context: ProjectContext) -> NDArray[np.int64]:
+    """Rows whose image could not be read, and may be tried again now.
+
+    These come last: an image on a host that hangs must not keep labels waiting.
+    """
+    return np.flatnonzero(_without_features(context) & _tried(context, due=time.time()))
+
+
+def _without_features(context: ProjectContext) -> NDArray[np.bool_]:
+    missing = np.ones(len(context.tasks()), dtype=bool)
+    missing[context.embedded_rows()[0]] = False
+    return missing
+
+
+def _tried(context: ProjectContext, *, due: float | None) -> NDArray[np.bool_]:
+    """Tasks whose image could not be read; with ``due``, those whose next try is not later."""
+    tasks = context.tasks()
+    tried = np.zeros(len(tasks), dtype=bool)
     failures = context.failures.by_task
-    if not failures:
-        return rows
-    now = time.time()
-    return rows[[not _waits(failures.get(int(tasks.ids[r])), tasks.digests[r], now) for r in rows]]
-
-
-def _waits(failure: Failure | None, digest: object, now: float) -> bool:
-    return failure is not None and failure.digest == digest and failure.next_try_s > now
+    for task_id, failure in failures.items():
+        row = int(np.searchsorted(tasks.ids, task_id))
+        if row < len(tasks) and tasks.ids[row] == task_id and tasks.digests[row] == failure.digest:
+            tried[row] = due is None or failure.next_try_s <= due
+    return tried
 
 
 def _remember_failures(

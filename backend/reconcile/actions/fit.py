@@ -19,7 +19,7 @@ from models.types import ClassSpace, LabeledExamples
 
 def run(context: ProjectContext, plan: Plan) -> None:
     """Fit a new version and make it the active one."""
-    asked = context.store.hinted_at("force_fit")
+    asked = context.store.hint_mark("force_fit")
     settings, classes = context.settings, context.sync.classes
     context.store.note("fit", 0, 1, "re-calibration layer and autoencoder")
     tail = _decide_tail(context)
@@ -69,7 +69,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
             parent=active.name if active else None,
             kind=miner.kind,
             snapshot_digest=_digest(snapshot),
-            config=config.model_dump(),
+            config={**config.model_dump(), "frozen_model": _frozen_model(context)},
             metrics=miner.metrics,
             seed=settings.seed,
             classes=classes,
@@ -111,6 +111,17 @@ def _priors(context: ProjectContext, classes: tuple[str, ...]) -> tuple[float, .
         return None
     total = sum(counts[name] + 1 for name in classes)
     return tuple((counts[name] + 1) / total for name in classes)
+
+
+def _frozen_model(context: ProjectContext) -> dict[str, object]:
+    """Which frozen model the features come from, for the card."""
+    state = context.backbone_state
+    return {
+        "architecture": context.settings.backbone,
+        "weights": context.settings.weights,
+        "how": state.how if state else "",
+        "labels": state.labels if state else 0,
+    }
 
 
 def _digest(snapshot: LabelSnapshot) -> str:

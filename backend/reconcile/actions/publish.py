@@ -22,6 +22,7 @@ from backend.labelstudio.client import PredictionItem
 from backend.labelstudio.results import published_scores
 from backend.projects import Publication, Publications, PublishedScores
 from backend.reconcile.context import ProjectContext
+from backend.reconcile.ownership import ownership
 from backend.reconcile.plan import Plan
 from models.recipes.fit_miner import Miner
 from models.registry import Version
@@ -104,11 +105,18 @@ def _settle_candidate(context: ProjectContext) -> None:
     if project.model_version == known.candidate.name:
         _switched(context, known.candidate)
     else:
-        abandoned = (*known.leftovers, known.candidate.name)
-        context.store.write(
-            "publication.json",
-            known.model_copy(update={"candidate": None, "leftovers": abandoned}),
-        )
+        _abandon(context, known.candidate.name)
+
+
+def _abandon(context: ProjectContext, name: str) -> None:
+    """A publication that will never be served: its scores leave Label Studio when idle."""
+    known = context.store.publications()
+    context.ledger.abandon(name)
+    context.store.write(
+        "publication.json",
+        known.model_copy(update={"candidate": None, "leftovers": (*known.leftovers, name)}),
+    )
+    shutil.rmtree(context.store.path("publications", name), ignore_errors=True)
 
 
 def _scores(context: ProjectContext, judged: Judgement, ranked: RankedQueue) -> PublishedScores:
@@ -151,7 +159,7 @@ def _import(
         if set(publication.task_ids) <= client.task_ids(context.project_id):
             raise
         logger.info("project %s: tasks were deleted while publishing", context.project_id)
-        store.hint("deleted")
+        context.demand_look("deleted")
         return
     if created != len(items):
         dropped = _dropped(context, publication)
@@ -175,6 +183,13 @@ def _import(
             }
         )
     store.note("publish", 2, 3, f"switching to {publication.name}")
+    # Minutes may lie between the last look and now: a person's change in between is a wish.
+    context.project = client.project(context.project_id)
+    owned = ownership(context, store.publications())
+    if not owned.ours:
+        logger.warning("project %s: not switched: %s", context.project_id, owned.owner)
+        _abandon(context, publication.name)
+        return
     client.update_project(context.project_id, model_version=publication.name)
     _switched(context, publication)
 
@@ -195,8 +210,12 @@ def _switched(context: ProjectContext, publication: Publication) -> None:
             leftovers=(*known.leftovers, *old),
         ),
     )
-    if context.project is not None:
-        context.project = context.client.project(context.project_id)
+    record = context.connection
+    if record is not None and record.replaceable_model_version is not None:
+        # It was taken over once; whoever sets it again means it.
+        taken = record.model_copy(update={"replaceable_model_version": None})
+        context.store.write("connection.json", taken)
+    context.project = context.client.project(context.project_id)
     keep = {served.name, known.published.name if known.published else served.name}
     _prune_scores(context, keep)
 

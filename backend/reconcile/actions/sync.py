@@ -15,7 +15,12 @@ from datetime import datetime, timedelta
 from backend.errors import UnsupportedLabelConfig
 from backend.files import write_atomically
 from backend.labelstudio.client import TaskRecord
-from backend.labelstudio.interface import ImageChoices, config_sha256, parse_label_config
+from backend.labelstudio.interface import (
+    ImageChoices,
+    config_sha256,
+    label_config_digest,
+    parse_label_config,
+)
 from backend.mirror import MirroredTask
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.plan import Plan
@@ -41,15 +46,18 @@ def run(context: ProjectContext, plan: Plan) -> None:
             "sync.json", state.model_copy(update={"config_error": str(error), "watermark": None})
         )
         _remember_config(context, project.label_config)
+        context.end_looking()
         return
     before = context.labels()
-    watermark = _read(context, context.interface, state.watermark)
+    digest = label_config_digest(project.label_config)
+    # Another control or image key: what was read with the old config means nothing.
+    known = state.watermark if digest == state.config_digest else None
+    watermark = _read(context, context.interface, known)
     checked = state.ids_checked_s
     now = time.time()
-    deleted = context.store.hinted_at("deleted")
     if (
         len(context.tasks()) != project.task_number
-        or deleted is not None
+        or context.was_hinted("deleted")
         or now - checked >= context.settings.check_ids_s
     ):
         _compare_ids(context, context.interface)
@@ -63,13 +71,13 @@ def run(context: ProjectContext, plan: Plan) -> None:
                 "ids_checked_s": checked,
                 "labels_changed_s": now if changed else state.labels_changed_s,
                 "classes": context.interface.labels,
+                "config_digest": digest,
                 "config_error": "",
             }
         ),
     )
     _remember_config(context, project.label_config)
-    context.store.take_hint("changed", context.hint_seen)
-    context.store.take_hint("deleted", context.hint_seen)
+    context.end_looking()
 
 
 def _read(

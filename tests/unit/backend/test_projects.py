@@ -86,14 +86,17 @@ def test_published_scores_round_trip(tmp_path: Path) -> None:
 
 def test_a_hint_that_came_later_is_not_taken(tmp_path: Path) -> None:
     store = ProjectStore(tmp_path)
-    assert store.hinted_at("changed") is None
+    assert store.hint_mark("changed") is None
     store.hint("changed")
-    at = store.hinted_at("changed")
-    assert at is not None
-    store.take_hint("changed", at - 1)
-    assert store.hinted_at("changed") == at
-    store.take_hint("changed", at)
-    assert store.hinted_at("changed") is None
+    first = store.hint_mark("changed")
+    assert first is not None
+    store.hint("changed")
+    store.take_hint("changed", first)
+    second = store.hint_mark("changed")
+    assert second is not None, "a hint that came meanwhile stays"
+    store.take_hint("changed", second)
+    assert store.hint_mark("changed") is None
+    assert list(store.path("hints").iterdir()) == []
 
 
 def test_the_lock_keeps_rounds_apart_and_dies_with_its_process(tmp_path: Path) -> None:

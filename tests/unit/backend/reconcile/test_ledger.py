@@ -40,3 +40,13 @@ def test_half_a_line_of_a_killed_process_is_closed(tmp_path: Path) -> None:
     ledger.append("c", kind="rarefirst", task_ids=[3], control_ids=[])
     assert ledger.origin(3) == "queue"
     assert Ledger(path).origin(3) == "queue"
+
+
+def test_an_abandoned_publication_does_not_count(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l")
+    ledger.append("a", kind="diversity", task_ids=[1, 2], control_ids=[])
+    ledger.append("b", kind="rarefirst", task_ids=[2, 3], control_ids=[])
+    assert ledger.origin(2) == "queue"
+    ledger.abandon("b")
+    assert [ledger.origin(i) for i in (1, 2, 3)] == ["diversity", "diversity", "initial"]
+    assert Ledger(tmp_path / "l").origin(2) == "diversity"

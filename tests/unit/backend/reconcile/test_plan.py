@@ -68,6 +68,13 @@ def queue(**changes: object) -> QueueFacts:
             "embed",
             id="not-enough-for-a-first-queue",
         ),
+        pytest.param(
+            {"missing_pool": 2000, "embedded_pool": 10, "fit": fit(labels_differing=10)},
+            "fit",
+            id="labels-before-new-images-while-a-queue-is-served",
+        ),
+        pytest.param({"retries": 4, "fit": fit(labels_differing=10)}, "fit", id="retries-wait"),
+        pytest.param({"retries": 4}, "embed", id="retries-last"),
         pytest.param({"fit": None, "queue": None}, "fit", id="first-fit"),
         pytest.param({"fit": fit(labels_differing=9)}, None, id="too-few-new-labels"),
         pytest.param({"fit": fit(labels_differing=10)}, "fit", id="enough-new-labels"),

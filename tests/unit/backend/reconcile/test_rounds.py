@@ -6,18 +6,22 @@ which tells colours apart well enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from backend.errors import LabelStudioUnavailable
-from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.client import LabelStudioClient, PredictionItem
 from backend.projects import ProjectStore, ProjectStores
 from backend.reconcile.loop import Reconciler
 from backend.reports import ProjectReport, RoundEntry
 from backend.settings import Settings
+from models.registry import VersionCard
 from tests.unit.backend.reconcile.fake_label_studio import FakeLabelStudio
 
 Start = Callable[..., Reconciler]
@@ -456,3 +460,234 @@ def test_another_rarefirst_keeps_its_hands_off(
     other = start(data_dir=tmp_path / "other", own_url="http://elsewhere:9090")
     assert other.discover() == []
     assert other.register(1) is None
+
+
+def test_constant_hints_do_not_keep_a_round_from_acting(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    (store,) = reconciler.discover()
+
+    def hint(name: str) -> None:
+        if name in {"project", "tasks"}:
+            store.hint("changed")
+
+    label_studio.fail = hint
+    assert reconciler.round(store, reason="hint")
+    assert store.publications().published is not None
+    assert label_studio.calls["tasks"] < 10
+    assert store.hinted_at("changed") is not None, "what came meanwhile is kept for the next round"
+
+
+def test_a_hint_from_the_future_is_settled_like_any_other(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start(debounce_max_s=0)
+    (store,) = reconciler.discover()
+    store.hint("changed")
+    later = time.time_ns() + 3600 * 10**9
+    os.utime(store.path("hints", "changed"), ns=(later, later))
+    assert reconciler.round(store, reason="hint")
+    assert store.publications().published is not None
+    assert store.hinted_at("changed") is None
+
+
+def test_a_person_changes_the_model_version_while_scores_are_imported(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    some = next(iter(label_studio.task_rows))
+
+    def change(name: str) -> None:
+        if name == "import_predictions":
+            label_studio.predictions[999_999] = (some, "their-model", 0.5)
+            label_studio.settings["model_version"] = "their-model"
+
+    label_studio.fail = change
+    store = run(reconciler)
+    assert label_studio.settings["model_version"] == "their-model"
+    known = store.publications()
+    assert (known.published, known.candidate, known.leftovers) == (None, None, ())
+    assert set(label_studio.model_versions(1)) == {"their-model"}, "our scores were cleaned up"
+    assert list(store.path("publications").iterdir()) == []
+
+
+def test_taking_over_counts_once(start: Start, label_studio: FakeLabelStudio) -> None:
+    reconciler = start()
+    some = next(iter(label_studio.task_rows))
+    label_studio.predictions[999_999] = (some, "their-model", 0.5)
+    label_studio.settings["model_version"] = "their-model"
+    reconciler.connect(1, own_url=None, dry_run=False, take_over=True)
+    store = run(reconciler)
+    assert store.publications().published is not None
+    label_studio.settings["model_version"] = "their-model"
+    for task_id in label_studio.stream()[:3] or list(label_studio.task_rows)[30:34]:
+        label_studio.annotate(task_id)
+    store.hint("changed")
+    run(reconciler)
+    assert label_studio.settings["model_version"] == "their-model"
+
+
+def test_disconnect_then_connect_publishes_again(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    reconciler.disconnect(1, dry_run=False)
+    assert reconciler.stores.all() == []
+    assert label_studio.settings["sampling"] == "Sequential sampling"
+    assert label_studio.connection_rows == []
+    assert label_studio.webhook_rows == []
+    reconciler.connect(1, own_url=None, dry_run=False)
+    (again,) = reconciler.discover()
+    assert again.key == store.key
+    reconciler.round(again, reason="hint")
+    served = again.publications().published
+    assert served is not None
+    assert label_studio.settings["model_version"] == served.name
+    assert label_studio.stream() == list(served.task_ids)
+
+
+def test_connecting_while_a_round_looks_keeps_the_project(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    label_studio.connection_rows.clear()
+    label_studio.webhook_rows.clear()
+    reconciler, worker = start(), start()
+
+    def timer_round(name: str) -> None:
+        if name == "create_connection":
+            for store in worker.stores.all():
+                worker.round(store, reason="timer")
+
+    label_studio.fail = timer_round
+    reconciler.connect(1, own_url=None, dry_run=False)
+    assert len(reconciler.stores.all()) == 1
+    assert len(label_studio.connection_rows) == len(label_studio.view_rows) == 1
+
+
+def test_a_connection_deleted_in_label_studio_ends_the_work(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start(discover_s=0.001)
+    store = run(reconciler)
+    label_studio.connection_rows.clear()
+    assert reconciler.round(store, reason="timer")
+    assert reconciler.stores.all() == []
+
+
+def test_failing_imports_do_not_pile_up(start: Start, label_studio: FakeLabelStudio) -> None:
+    reconciler = start()
+    (store,) = reconciler.discover()
+
+    def fail(name: str) -> None:
+        if name == "update_project" and label_studio.calls["import_predictions"]:
+            raise LabelStudioUnavailable("away at the switch")
+
+    label_studio.fail = fail
+    for _ in range(4):
+        reconciler.round(store, reason="hint")
+    assert len(list(store.path("publications").iterdir())) == 1
+    label_studio.fail = lambda name: None
+    reconciler.round(store, reason="hint")
+    served = store.publications().published
+    assert served is not None
+    assert set(label_studio.model_versions(1)) == {served.name}
+    assert report(store).labels_by_origin == {"initial": 24}
+
+
+def test_a_renamed_control_makes_the_old_labels_void(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    config = str(label_studio.settings["label_config"])
+    label_studio.settings["label_config"] = config.replace('name="kind"', 'name="sort"')
+    store.hint("changed")
+    run(reconciler)
+    assert report(store).labeled == 0
+
+
+def test_dropped_scores_are_found_and_the_rest_is_served(
+    start: Start, label_studio: FakeLabelStudio, caplog: pytest.LogCaptureFixture
+) -> None:
+    original = label_studio.import_predictions
+    dropped: list[int] = []
+
+    def drop(project_id: int, items: Sequence[PredictionItem]) -> int:
+        dropped.append(items[4].task)
+        return original(project_id, [item for item in items if item.task != items[4].task])
+
+    label_studio.import_predictions = drop  # type: ignore[method-assign]
+    store = run(start())
+    served = store.publications().published
+    assert served is not None
+    assert (served.dropped, len(served.task_ids)) == (1, 11)
+    assert dropped[0] not in served.task_ids
+    assert str(dropped[0]) in caplog.text
+
+
+def test_when_every_score_is_dropped_the_old_queue_stays(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    label_studio.import_predictions = lambda project_id, items: 0  # type: ignore[method-assign]
+    store = run(start())
+    assert store.publications().published is None
+    assert label_studio.settings["model_version"] == "rarefirst"
+    assert any("stored none of 12" in problem for problem in report(store).problems)
+
+
+def test_a_damaged_mirror_is_read_again(start: Start, label_studio: FakeLabelStudio) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    for data in store.path("mirror", "tasks.lance", "data").iterdir():
+        data.write_bytes(b"torn")
+    again = start()
+    again.round(store, reason="hint")
+    label_studio.annotate(label_studio.stream()[0])
+    again.round(store, reason="hint")
+    assert report(store).tasks == 60
+    assert report(store).labels_by_origin == {"initial": 24, "queue": 1}
+
+
+def test_the_frozen_model_is_bit_identical_after_everything(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    before = {
+        path.relative_to(store.root): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in store.path("backbones").rglob("*.safetensors")
+    }
+    assert len(before) == 1
+    for _ in range(2):
+        for task_id in label_studio.stream()[:3]:
+            label_studio.annotate(task_id)
+        store.hint("changed")
+        run(reconciler)
+    after = {
+        path.relative_to(store.root): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in store.path("backbones").rglob("*.safetensors")
+    }
+    assert after == before
+    (version,) = {path.parent for path in store.path("versions").glob("v0003/version.json")}
+    card = VersionCard.model_validate_json((version / "version.json").read_bytes())
+    assert card.config["frozen_model"] == {
+        "architecture": "cnn4",
+        "weights": "none",
+        "how": "untrained",
+        "labels": 0,
+    }
+
+
+def test_no_readable_labeled_image_still_gives_a_queue(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    for task_id, row in list(label_studio.task_rows.items()):
+        if row.annotations:
+            label_studio.task_rows[task_id] = row.model_copy(update={"data": {"image": "/nowhere"}})
+    store = run(start(bootstrap_min_labels=5))
+    served = store.publications().published
+    assert served is not None
+    assert served.kind == "diversity"
+    assert any("none of the labeled images" in reason for reason in report(store).why_not)

@@ -1,0 +1,38 @@
+"""What is kept of a connection, so that disconnecting can put back what was there before.
+
+connecting.json   while the steps of connecting run: what was found, and what is done so far
+connection.json   once they are through; the loop takes a project as completed by this file
+"""
+
+from __future__ import annotations
+
+from backend.labelstudio.connection import ConnectionRecord
+from backend.projects import ProjectStore
+
+
+def known_before(store: ProjectStore) -> ConnectionRecord | None:
+    """What an earlier, perhaps killed, connecting found."""
+    return store.read("connection.json", ConnectionRecord) or store.read(
+        "connecting.json", ConnectionRecord
+    )
+
+
+def remember(store: ProjectStore, record: ConnectionRecord) -> None:
+    """Keep what was found before it is changed."""
+    store.write("connecting.json", record)
+
+
+def settle(store: ProjectStore, record: ConnectionRecord) -> None:
+    """Connecting is through."""
+    store.write("connection.json", record)
+    store.path("connecting.json").unlink(missing_ok=True)
+
+
+def leave(store: ProjectStore) -> None:
+    """Not connected any more: what was learned stays, what is served is forgotten.
+
+    Connecting the project again takes mirror, versions, tail and ledger up as they were left.
+    """
+    for name in ("project.json", "connection.json", "connecting.json"):
+        store.path(name).unlink(missing_ok=True)
+    store.forget_publications()
