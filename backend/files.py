@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
+from models.files import write_text as write_atomically
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+__all__ = ["append_line", "write_atomically"]
 
 
 def append_line(path: Path, line: str) -> None:

@@ -49,8 +49,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    backbone = load_backbone(BackboneSpec(architecture="resnet18", weights="none"))
+    backbone = load_backbone(
+        BackboneSpec(architecture="resnet18", weights="none"), device=arguments.device
+    )
     with tempfile.TemporaryDirectory() as name:
         paths = write_images(Path(name), arguments.images)
 
@@ -104,6 +107,7 @@ def main() -> None:
             {
                 "benchmark": "embed",
                 "images": len(paths),
+                "device": arguments.device,
                 "cores": os.cpu_count(),
                 "torch": torch.__version__,
                 "images_per_s": {k: round(statistics.median(v), 1) for k, v in rates.items()},

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,12 +31,15 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Replace a file at once: readers see the old text or the new one."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.write_text(text)
-    _flush(temporary)
-    temporary.replace(target)
-    _flush(target.parent)
+    """Replace a file in one step: a reader sees the old text or the new, never a part."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{time.monotonic_ns()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        _flush(temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def folder_digest(folder: Path, *, leave_out: frozenset[str] = frozenset()) -> str:
