@@ -76,10 +76,12 @@ class LabelStudioApi:
             )
         return response
 
-    def create_project(self, title: str, label_config: str) -> int:
+    def create_project(self, title: str, label_config: str, *, description: str = "") -> int:
         """Create a project. Returns: its id."""
         answer = self.request(
-            "POST", "/api/projects", body={"title": title, "label_config": label_config}
+            "POST",
+            "/api/projects",
+            body={"title": title, "label_config": label_config, "description": description},
         )
         project_id: int = answer.json()["id"]
         return project_id
@@ -88,6 +90,20 @@ class LabelStudioApi:
         """Whether the project is there."""
         answer = self.request("GET", f"/api/projects/{project_id}", expect=(200, 404))
         return answer.status_code == 200
+
+    def projects_described(self, description: str) -> list[int]:
+        """Ids of the projects with exactly this description."""
+        listed = self.request("GET", "/api/projects", query={"page_size": 100}).json()["results"]
+        return [int(item["id"]) for item in listed if item["description"] == description]
+
+    def task_count(self, project_id: int) -> int:
+        """How many tasks a project has."""
+        count: int = self.request("GET", f"/api/projects/{project_id}").json()["task_number"]
+        return count
+
+    def delete_project(self, project_id: int) -> None:
+        """Delete a project and everything in it."""
+        self.request("DELETE", f"/api/projects/{project_id}")
 
     def model_version(self, project_id: int) -> str:
         """The version whose scores order the label stream; empty where there is none."""
@@ -174,19 +190,39 @@ def sign_up(url: str, *, email: str, password: str) -> LabelStudioApi:
     Raises:
         LabelStudioError: the page refused.
     """
-    session = requests.Session()
-    page = session.get(f"{url}/user/signup/", timeout=TIMEOUT_S)
-    found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
-    if found is None:
-        raise LabelStudioError(f"the sign-up page answered {page.status_code} and has no form")
-    session.post(
-        f"{url}/user/signup/",
-        data={"email": email, "password": password, "csrfmiddlewaretoken": found.group(1)},
-        headers={"Referer": f"{url}/user/signup/"},
-        timeout=TIMEOUT_S,
-    )
-    answer = session.get(f"{url}/api/current-user/token", timeout=TIMEOUT_S)
-    session.close()
+    with _fill_form(url, "/user/signup/", email=email, password=password) as session:
+        answer = session.get(f"{url}/api/current-user/token", timeout=TIMEOUT_S)
     if answer.status_code != 200:
         raise LabelStudioError(f"{email} could not sign up: {answer.status_code}")
     return LabelStudioApi(url, answer.json()["token"])
+
+
+def log_in(url: str, email: str, password: str) -> requests.Session:
+    """A user's own session, as a browser has it: works whatever becomes of API tokens.
+
+    Raises:
+        LabelStudioError: the page refused.
+    """
+    session = _fill_form(url, "/user/login/", email=email, password=password)
+    answer = session.get(f"{url}/api/current-user/whoami", timeout=TIMEOUT_S)
+    if answer.status_code != 200:
+        raise LabelStudioError(f"{email} could not log in: {answer.status_code}")
+    session.headers["X-CSRFToken"] = session.cookies.get("csrftoken") or ""
+    session.headers["Referer"] = url
+    return session
+
+
+def _fill_form(url: str, path: str, **fields: str) -> requests.Session:
+    """Open a page with a form, send it, and keep the session."""
+    session = requests.Session()
+    page = session.get(url + path, timeout=TIMEOUT_S)
+    found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
+    if found is None:
+        raise LabelStudioError(f"{path} answered {page.status_code} and has no form")
+    session.post(
+        url + path,
+        data={**fields, "csrfmiddlewaretoken": found.group(1)},
+        headers={"Referer": url + path},
+        timeout=TIMEOUT_S,
+    )
+    return session

@@ -64,8 +64,9 @@ def label_studio(data_dir: Path, *, port: int, login: Login, run_dir: Path) -> S
     command = [
         str(executable()), "start", "--no-browser",
         "--internal-host", "127.0.0.1", "--port", str(port),
-        "--username", login.username, "--password", login.password,
-        "--user-token", login.token,
+        # One argument each: a password that begins with a dash must not be taken for an option.
+        f"--username={login.username}", f"--password={login.password}",
+        f"--user-token={login.token}",
         "--data-dir", str(data_dir),
     ]  # fmt: skip
     return Service(

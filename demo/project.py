@@ -27,13 +27,20 @@ def choice(digit: str) -> dict[str, object]:
 
 
 def create_digits_project(
-    api: LabelStudioApi, digits: DigitSet, *, title: str, progress: Progress
+    api: LabelStudioApi,
+    digits: DigitSet,
+    *,
+    title: str,
+    progress: Progress,
+    description: str = "",
 ) -> int:
     """Create a project, upload the images and import them as tasks, the seeds with their label.
 
+    The tasks come last and in one request: a project that has any is complete.
+
     Returns: the project's id.
     """
-    project_id = api.create_project(title, LABEL_CONFIG)
+    project_id = api.create_project(title, LABEL_CONFIG, description=description)
     images = digits.seeds + digits.pool
     paths: dict[str, str] = {}
     step = 500
@@ -49,6 +56,26 @@ def create_digits_project(
         ],
     )
     return project_id
+
+
+def resume_digits_project(api: LabelStudioApi, description: str) -> int | None:
+    """The project that a killed run made and could not remember.
+
+    One that was not filled any more is deleted.
+
+    Args:
+        api: Label Studio.
+        description: what that run wrote into the project's description; nothing else has it.
+
+    Returns: its id, or None where there is none that is complete.
+    """
+    complete = None
+    for project_id in api.projects_described(description):
+        if api.task_count(project_id):
+            complete = project_id
+        else:
+            api.delete_project(project_id)
+    return complete
 
 
 def _tasks(

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -27,7 +28,7 @@ from demo.headless import FIRST_QUEUE_TIMEOUT_S, label_project
 from demo.label_studio_api import LabelStudioApi, LabelStudioError
 from demo.label_studio_process import ROOT, label_studio, prepare
 from demo.ports import PortTakenError, require_free_port
-from demo.project import create_digits_project
+from demo.project import create_digits_project, resume_digits_project
 from demo.queue_watch import NoNewOrderError, wait_for_queue
 from demo.report import RunReport
 from demo.service import Service, ServiceError
@@ -66,13 +67,7 @@ def _interactive(options: argparse.Namespace) -> int:
     with _servers(options, home, state, fresh=fresh) as (studio, api, backend):
         save_state(state_path, state)
         if state.project is None or not api.project_exists(state.project):
-            digits = choose_digits(options.seed)
-            say(f"creating the project: digits {' and '.join(digits.rare)} are rare")
-            project = create_digits_project(api, digits, title="Digits, two rare", progress=say)
-            state = DemoState(
-                state.password, state.token, state.backend_password, project, digits.rare
-            )
-            save_state(state_path, state)
+            state = _with_project(api, state, state_path, seed=options.seed)
         assert state.project is not None
         backend.connect(state.project)
         say("connected; waiting for the first queue (a first model is trained on the labels)")
@@ -94,6 +89,31 @@ def _interactive(options: argparse.Namespace) -> int:
                 if not service.alive:
                     raise ServiceError(f"{service.name} ended.\n{service.log_tail()}")
             time.sleep(1)
+
+
+def _with_project(
+    api: LabelStudioApi, state: DemoState, state_path: Path, *, seed: int
+) -> DemoState:
+    """Make the project, or find the one that a killed run made; remembered either way."""
+    digits = choose_digits(seed)
+    if state.project is not None or not state.mark:
+        # A mark belongs to one project, and that one was deleted.
+        state = replace(state, project=None, rare=(), mark=fresh_state().mark)
+    # Remembered before there is a project: a kill leaves none that the next run cannot find.
+    state = replace(state, rare=state.rare or digits.rare)
+    save_state(state_path, state)
+    description = f"Made by `make demo` ({state.mark})."
+    project = resume_digits_project(api, description)
+    if project is None:
+        state = replace(state, rare=digits.rare)
+        save_state(state_path, state)
+        say(f"creating the project: digits {' and '.join(digits.rare)} are rare")
+        project = create_digits_project(
+            api, digits, title="Digits, two rare", progress=say, description=description
+        )
+    state = replace(state, project=project)
+    save_state(state_path, state)
+    return state
 
 
 def _headless(options: argparse.Namespace) -> int:

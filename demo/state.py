@@ -20,6 +20,8 @@ class DemoState:
         backend_password: basic-auth password of our service.
         project: Label Studio's project id, or None before it is made.
         rare: the two rare digits of that project.
+        mark: stands in the description of the project, and here before the project is made: a run
+            that was killed in between finds it again.
     """
 
     password: str
@@ -27,6 +29,7 @@ class DemoState:
     backend_password: str
     project: int | None = None
     rare: tuple[str, ...] = ()
+    mark: str = ""
 
     @property
     def login(self) -> Login:
@@ -36,7 +39,12 @@ class DemoState:
 
 def fresh_state() -> DemoState:
     """New credentials."""
-    return DemoState(secrets.token_urlsafe(9), secrets.token_hex(20), secrets.token_urlsafe(18))
+    return DemoState(
+        secrets.token_hex(6),
+        secrets.token_hex(20),
+        secrets.token_hex(18),
+        mark=secrets.token_hex(8),
+    )
 
 
 def load_state(path: Path) -> DemoState | None:

@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _start_studio(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     run_dir = tmp_path_factory.mktemp(folder)
-    login = Login("owner@example.com", secrets.token_urlsafe(9), secrets.token_hex(20))
+    login = Login("owner@example.com", secrets.token_hex(8), secrets.token_hex(20))
     prepare(run_dir / "data", progress=lambda _: None)
     port = free_port()
     service = label_studio(run_dir / "data", port=port, login=login, run_dir=run_dir)

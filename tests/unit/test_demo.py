@@ -6,14 +6,18 @@ import io
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from demo import label_studio_process
 from demo.annotator import chosen_digits, file_name
 from demo.digits import SIDE_PX, DigitSet, choose_digits
+from demo.label_studio_api import LabelStudioApi
 from demo.ports import PortTakenError, free_port, require_free_port
+from demo.project import resume_digits_project
 from demo.queue_watch import ServedQueue, reordered
 from demo.report import Batch, RunReport, mean_and_spread
 from demo.state import fresh_state, load_state, save_state
@@ -147,3 +151,41 @@ def test_state_is_kept_for_its_owner_only(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
     path.write_text("{")
     assert load_state(path) is None
+
+
+class _FewProjects:
+    """Label Studio with three projects, two of them without tasks."""
+
+    def __init__(self) -> None:
+        self.described = {1: "mine", 2: "made by run 7", 3: "made by run 7"}
+        self.tasks = {1: 0, 2: 0, 3: 5}
+
+    def projects_described(self, description: str) -> list[int]:
+        return [i for i, text in self.described.items() if text == description]
+
+    def task_count(self, project_id: int) -> int:
+        return self.tasks[project_id]
+
+    def delete_project(self, project_id: int) -> None:
+        del self.described[project_id]
+
+
+def test_a_project_that_a_killed_run_made_is_taken_up() -> None:
+    studio = _FewProjects()
+    api = cast(LabelStudioApi, studio)
+    assert resume_digits_project(api, "made by run 8") is None
+    assert resume_digits_project(api, "made by run 7") == 3
+    assert set(studio.described) == {1, 3}, "only the one that was never filled goes"
+
+
+def test_a_password_that_begins_with_a_dash_is_one_argument(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "label-studio"
+    program.parent.mkdir()
+    program.touch()
+    monkeypatch.setattr(label_studio_process, "ENVIRONMENT", tmp_path)
+    login = label_studio_process.Login("me@example.com", "-secret", "-token")
+    service = label_studio_process.label_studio(tmp_path, port=1, login=login, run_dir=tmp_path)
+    assert "--password=-secret" in service.command
+    assert not [part for part in service.command if part.startswith(("-s", "-t"))]
