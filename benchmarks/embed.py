@@ -3,6 +3,7 @@
 Embeds 640x480 JPEG files with ResNet-18 at 224 px. On the same cores and in the same run it
 measures decoding alone (d images/s) and the model alone (f images/s); a pipeline that loses
 nothing between the two runs at 1 / (1/d + 1/f). Prints JSON; `ratio` is ours over that limit.
+`met` says whether it is enough, and the exit status is 1 if not.
 
     .venv/bin/python -m benchmarks.embed [--images 512] [--repeats 3]
 """
@@ -10,7 +11,6 @@ nothing between the two runs at 1 / (1/d + 1/f). Prints JSON; `ratio` is ours ov
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -23,11 +23,13 @@ import torch
 from PIL import Image
 
 from backend.embedding import embed
+from benchmarks.stage import conclude
 from models.backbones import BackboneSpec, load_backbone
 from models.backbones.images import open_image
 
 BATCH = 64
 MAX_PIXELS = 100_000_000
+MUST_REACH = 0.85
 
 
 def write_images(folder: Path, count: int) -> list[Path]:
@@ -102,22 +104,21 @@ def main() -> None:
     }
     limits = [1 / (1 / d + 1 / f) for d, f in zip(rates["decode"], rates["forward"], strict=True)]
     ratios = [ours / limit for ours, limit in zip(rates["embed"], limits, strict=True)]
-    print(
-        json.dumps(
-            {
-                "benchmark": "embed",
-                "images": len(paths),
-                "device": arguments.device,
-                "cores": os.cpu_count(),
-                "torch": torch.__version__,
-                "images_per_s": {k: round(statistics.median(v), 1) for k, v in rates.items()},
-                "limit_images_per_s": round(statistics.median(limits), 1),
-                "ratio": round(statistics.median(ratios), 3),
-                "ratios": [round(ratio, 3) for ratio in ratios],
-                "must_reach": 0.85,
-            },
-            indent=1,
-        )
+    ratio = statistics.median(ratios)
+    conclude(
+        {
+            "benchmark": "embed",
+            "images": len(paths),
+            "device": arguments.device,
+            "cores": os.cpu_count(),
+            "torch": torch.__version__,
+            "images_per_s": {k: round(statistics.median(v), 1) for k, v in rates.items()},
+            "limit_images_per_s": round(statistics.median(limits), 1),
+            "ratio": round(ratio, 3),
+            "ratios": [round(one, 3) for one in ratios],
+            "must_reach": MUST_REACH,
+        },
+        met=ratio >= MUST_REACH,
     )
 
 

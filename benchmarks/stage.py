@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from demo.backend_process import Backend, BackendSettings
 from demo.label_studio_api import LabelStudioApi
@@ -37,6 +39,12 @@ def say(message: str) -> None:
     print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
 
 
+def conclude(result: Mapping[str, object], *, met: bool) -> NoReturn:
+    """Print a result as JSON with ``met``, and end with 1 where its limit was missed."""
+    print(json.dumps({**result, "met": met}, indent=1))
+    raise SystemExit(0 if met else 1)
+
+
 @contextmanager
 def stage(extra: Mapping[str, str] | None = None) -> Iterator[Stage]:
     """Start both on free ports with fresh data, and stop them afterwards.
@@ -46,7 +54,7 @@ def stage(extra: Mapping[str, str] | None = None) -> Iterator[Stage]:
     """
     with tempfile.TemporaryDirectory(prefix="rarefirst-bench-") as name:
         root = Path(name)
-        login = Login("bench@example.com", secrets.token_urlsafe(12), secrets.token_hex(20))
+        login = Login("bench@example.com", secrets.token_hex(12), secrets.token_hex(20))
         prepare(root / "label-studio", progress=say)
         port = free_port()
         server = label_studio(root / "label-studio", port=port, login=login, run_dir=root / "run")
@@ -58,7 +66,7 @@ def stage(extra: Mapping[str, str] | None = None) -> Iterator[Stage]:
                 port=free_port(),
                 data_dir=root / "var",
                 user="bench",
-                password=secrets.token_urlsafe(12),
+                password=secrets.token_hex(12),
                 extra=extra or {},
             ),
             run_dir=root / "run",
