@@ -20,7 +20,7 @@ def status_table(status: ServiceStatus) -> RenderableType:
     """The whole status, project by project."""
     parts: list[RenderableType] = [_service(status)]
     parts += [_project(project) for project in status.projects]
-    if not status.projects:
+    if not status.projects and status.label_studio in {"reachable", "not looked at yet"}:
         parts.append(
             Text(
                 "No project is connected yet. Connect one with `rarefirst connect --project N`, or "
@@ -34,6 +34,9 @@ def status_table(status: ServiceStatus) -> RenderableType:
 def _service(status: ServiceStatus) -> Table:
     table = _facts()
     table.add_row("Label Studio", status.label_studio_url or "not set")
+    if status.searched_at is not None:
+        words = f"{status.label_studio}, asked at {status.searched_at.astimezone():%F %T}"
+        table.add_row("", Text(words, "" if status.label_studio == "reachable" else "red"))
     table.add_row("data", status.data_dir)
     worker = status.worker
     age = worker.heartbeat_age_s

@@ -1,10 +1,25 @@
-"""What the loop writes down for people: the last look at a project, and one line a round."""
+"""What the loop writes down for people: the last look at Label Studio, at each project, each round.
+
+The first is kept in the data directory, the others in the project's folder.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
+
+SERVICE_REPORT = "service.json"
+
+
+class ServiceReport(BaseModel):
+    """How the last search of Label Studio for connected projects went (``service.json``)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    label_studio_url: str = Field(description="which Label Studio was asked")
+    label_studio: str = Field("reachable", description="reachable, or what is wrong with it")
 
 
 class ProjectReport(BaseModel):

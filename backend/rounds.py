@@ -1,7 +1,9 @@
 """Which rounds run when, inside the worker: debounce, one at a time per project, none lost.
 
-Messages and the timer may ask for the same project at the same time, from several threads. One of
-them runs the round; the others only leave word that there is more to see.
+Messages and the timer may ask for the same project at the same time. A project has one thread
+while it is busy, and whoever asks meanwhile only leaves word that there is more to see: nobody
+waits here, so a project that takes hours keeps no thread from the others. Questions to Label
+Studio about projects that are not ours yet have threads of their own, since they may hang.
 """
 
 from __future__ import annotations
@@ -9,15 +11,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 from backend.errors import BackendError
+from backend.files import write_atomically
 from backend.jobs import Jobs
+from backend.newcomers import Newcomers
 from backend.projects import ProjectStore
+from backend.reports import SERVICE_REPORT, ServiceReport
 
 logger = logging.getLogger(__name__)
 
 _FAILED_PAUSE_S = 5.0
+_ASKING_THREADS = 2
+_SEARCH = "search"
 
 
 class Reconciles(Protocol):
@@ -34,27 +45,57 @@ class Reconciles(Protocol):
 
 
 class Rounds:
-    """Runs rounds; the ``Handler`` of the worker's messages.
+    """Runs rounds; the ``Handler`` of the worker's messages. No method waits for a round.
 
     Args:
         jobs: where hints and their markers are.
         reconciler: does the work.
         stop: set when the worker ends.
+        newcomers: when projects that are not known are looked up.
     """
 
-    def __init__(self, jobs: Jobs, reconciler: Reconciles, *, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        reconciler: Reconciles,
+        *,
+        stop: threading.Event,
+        newcomers: Newcomers | None = None,
+    ) -> None:
         self._jobs = jobs
         self._reconciler = reconciler
         self._stop = stop
-        self._lock = threading.Lock()
+        self._newcomers = newcomers or Newcomers()
+        self._changed = threading.Condition()
         self._busy: set[str] = set()
         self._again: set[str] = set()
+        self._search_failed = False
+        threads = jobs.settings.worker_threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="round")
+        self._asking = ThreadPoolExecutor(_ASKING_THREADS, thread_name_prefix="ask")
 
     @property
     def idle(self) -> bool:
-        """Whether no round runs."""
-        with self._lock:
+        """Whether nothing runs or waits for a thread."""
+        with self._changed:
             return not self._busy
+
+    @property
+    def search_failed(self) -> bool:
+        """Whether the last search for connected projects failed."""
+        return self._search_failed
+
+    def wait_until_idle(self, seconds: float) -> bool:
+        """Wait until nothing runs; False where something still does."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._busy, seconds)
+
+    def close(self) -> None:
+        """Take nothing more up; what runs goes on, what waited for a thread is dropped."""
+        for pool in (self._pool, self._asking):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    # Asked for by messages and the timer ------------------------------------------------------
 
     def reconcile(self, store_key: str) -> None:
         """A round after a hint, once the hints calmed down."""
@@ -63,10 +104,56 @@ class Rounds:
             self._jobs.started(store_key)
             logger.warning("a message names the project folder %s, which is gone", store_key)
             return
-        self._run(store, reason="hint", debounce=True)
+        self._ask(store, reason="hint", debounce=True)
 
     def register(self, project_id: int) -> None:
-        """Take a project up and run its first round."""
+        """Take a project up soon, and run its first round."""
+        self._newcomers.ask(project_id)
+        self.look_up()
+
+    def look_up(self) -> None:
+        """Look the projects up that were asked after and may be looked up now."""
+        for project_id in self._newcomers.due():
+            self._start(self._asking, f"look up {project_id}", partial(self._register, project_id))
+
+    def discover(self) -> None:
+        """Search Label Studio for projects soon; the timer runs their rounds."""
+        self._start(self._asking, _SEARCH, self.search)
+
+    def due(self, store: ProjectStore, *, reason: str) -> None:
+        """A round that no hint asked for; nothing where one runs already."""
+        self._ask(store, reason=reason, debounce=False, again=False)
+
+    # In threads of their own ------------------------------------------------------------------
+
+    def search(self) -> bool:
+        """Search Label Studio for projects connected to us; False where that failed.
+
+        Either way `status` learns how it went (``service.json``): with a token that is refused
+        there may be no project to tell it of.
+        """
+        trouble = ""
+        try:
+            self._reconciler.discover()
+        except BackendError as error:
+            logger.warning("connected projects cannot be searched now: %s", error)
+            trouble = str(error)
+        except Exception as error:
+            # The next search may succeed, and whoever asks for status must learn of this one.
+            logger.exception("the search for connected projects failed")
+            trouble = f"the search for connected projects failed: {error or type(error).__name__}"
+        self._search_failed = bool(trouble)
+        report = ServiceReport(
+            at=datetime.now(UTC),
+            label_studio_url=self._jobs.settings.label_studio_url,
+            label_studio=trouble or "reachable",
+        )
+        write_atomically(
+            self._jobs.settings.data_dir / SERVICE_REPORT, report.model_dump_json(indent=1)
+        )
+        return not trouble
+
+    def _register(self, project_id: int) -> None:
         try:
             store = self._reconciler.register(project_id)
         except BackendError as error:
@@ -74,54 +161,70 @@ class Rounds:
             logger.warning("project %d cannot be taken up now: %s", project_id, error)
             return
         if store is not None:
-            self._run(store, reason="connected", debounce=False)
+            self._newcomers.found(project_id)
+            self._ask(store, reason="connected", debounce=False)
 
-    def discover(self) -> None:
-        """Search Label Studio for projects; the timer runs their rounds."""
-        self.search()
+    def _ask(self, store: ProjectStore, *, reason: str, debounce: bool, again: bool = True) -> None:
+        """Run a round of a project in a thread; leave word where it has one already."""
+        key = store.key
+        with self._changed:
+            if key not in self._busy:
+                self._start(
+                    self._pool,
+                    key,
+                    lambda: self._run(store, reason=reason, debounce=debounce),
+                    then=lambda: self._look_again(store),
+                )
+            elif again:
+                # In this order, and under the lock: a hint that came before is seen by the round
+                # that runs or by the one after it, and one that comes now writes a message.
+                self._jobs.started(key)
+                self._again.add(key)
 
-    def search(self) -> bool:
-        """Search Label Studio for projects connected to us; False where that failed."""
-        try:
-            self._reconciler.discover()
-        except BackendError as error:
-            logger.warning("connected projects cannot be searched now: %s", error)
-            return False
-        except Exception:
-            # The timer that asks must live; it asks again soon.
-            logger.exception("the search for connected projects failed")
-            return False
-        return True
+    def _look_again(self, store: ProjectStore) -> None:
+        """Another round, where somebody left word during the one that ended."""
+        if store.key in self._again:
+            self._again.discard(store.key)
+            if not store.paused and self._jobs.newest_hint_at(store) is not None:
+                self._ask(store, reason="hint", debounce=True)
 
-    def due(self, store: ProjectStore, *, reason: str) -> None:
-        """A round that no hint asked for; nothing where one runs already."""
-        self._run(store, reason=reason, debounce=False, again=False)
+    def _start(
+        self,
+        pool: ThreadPoolExecutor,
+        name: str,
+        work: Callable[[], object],
+        *,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Do something in a thread, unless the same is done or waits for a thread already."""
 
-    def _run(self, store: ProjectStore, *, reason: str, debounce: bool, again: bool = True) -> None:
-        with self._lock:
-            if store.key in self._busy:
-                if again:
-                    self._again.add(store.key)
+        def ended(future: Future[object]) -> None:
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                logger.error("%s failed", name, exc_info=error)
+            with self._changed:
+                self._busy.discard(name)
+                try:
+                    then()
+                finally:
+                    self._changed.notify_all()
+
+        with self._changed:
+            if name in self._busy or self._stop.is_set():
                 return
-            self._busy.add(store.key)
-        try:
-            while not self._stop.is_set():
-                if debounce:
-                    self._wait_until_calm(store)
-                self._jobs.started(store.key)
-                self._one(store, reason)
-                with self._lock:
-                    more = store.key in self._again and self._hinted(store)
-                    self._again.discard(store.key)
-                    if not more:
-                        self._busy.discard(store.key)
-                        return
-                reason, debounce = "hint", True
-        finally:
-            with self._lock:
-                self._busy.discard(store.key)
+            try:
+                future: Future[object] = pool.submit(work)
+            except RuntimeError:  # closed: the worker ends
+                return
+            self._busy.add(name)
+            future.add_done_callback(ended)
 
-    def _one(self, store: ProjectStore, reason: str) -> None:
+    def _run(self, store: ProjectStore, *, reason: str, debounce: bool) -> None:
+        if debounce:
+            self._wait_until_calm(store)
+        if self._stop.is_set():
+            return
+        self._jobs.started(store.key)
         try:
             if not self._reconciler.round(store, reason=reason):
                 logger.info("project %s is held by another process", store.key)
@@ -129,9 +232,6 @@ class Rounds:
             # One project's defect must not end the rounds of the others; the timer tries again.
             logger.exception("the round of project %s failed", store.key)
             self._stop.wait(_FAILED_PAUSE_S)
-
-    def _hinted(self, store: ProjectStore) -> bool:
-        return not store.paused and self._jobs.newest_hint_at(store) is not None
 
     def _wait_until_calm(self, store: ProjectStore) -> None:
         """Wait until no hint came for ``debounce_s``, or the first waited ``debounce_max_s``."""

@@ -77,7 +77,7 @@ class Settings(BaseSettings):
         description="Threads of each web process.",
     )
     worker_threads: int = Field(
-        4, ge=1, description="Projects that the worker brings up to date at the same time."
+        16, ge=1, description="Projects that the worker brings up to date at the same time."
     )
     torch_threads: int = Field(
         0, ge=0, description="Threads of torch in the worker; 0: one a core that may be used."

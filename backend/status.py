@@ -9,11 +9,11 @@ import os
 import time
 from datetime import UTC, datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backend import heartbeat
 from backend.projects import ProjectStore, ProjectStores, Publication
-from backend.reports import ProjectReport
+from backend.reports import SERVICE_REPORT, ProjectReport, ServiceReport
 from backend.settings import Settings
 
 
@@ -92,6 +92,8 @@ class ServiceStatus(BaseModel):
 
     at: datetime
     label_studio_url: str
+    label_studio: str = Field(description="how the last search for connected projects went")
+    searched_at: datetime | None
     data_dir: str
     missing_settings: tuple[str, ...]
     worker: WorkerStatus
@@ -100,6 +102,7 @@ class ServiceStatus(BaseModel):
 
 def service_status(settings: Settings, project_id: int | None = None) -> ServiceStatus:
     """Gather the status of every project, or of one."""
+    service = _last_search(settings)
     stores = ProjectStores(settings.data_dir, settings.label_studio_url)
     found = [
         (card.project_id, status)
@@ -111,11 +114,23 @@ def service_status(settings: Settings, project_id: int | None = None) -> Service
     return ServiceStatus(
         at=datetime.now(UTC),
         label_studio_url=settings.label_studio_url,
+        label_studio=service.label_studio if service is not None else "not looked at yet",
+        searched_at=service.at if service is not None else None,
         data_dir=str(settings.data_dir),
         missing_settings=settings.missing,
         worker=_worker(settings),
         projects=tuple(status for _, status in sorted(found, key=lambda pair: pair[0])),
     )
+
+
+def _last_search(settings: Settings) -> ServiceReport | None:
+    """How the worker's last search of this Label Studio went; None where there was none."""
+    try:
+        text = (settings.data_dir / SERVICE_REPORT).read_bytes()
+        found = ServiceReport.model_validate_json(text)
+    except (FileNotFoundError, ValidationError):
+        return None
+    return found if found.label_studio_url == settings.label_studio_url else None
 
 
 def _worker(settings: Settings) -> WorkerStatus:

@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from huey.consumer import Consumer
 
@@ -15,7 +14,6 @@ from backend import heartbeat
 from backend.cores import usable_cores
 from backend.jobs import Jobs
 from backend.logs import configure_logging
-from backend.projects import ProjectStore
 from backend.rounds import Reconciles, Rounds
 from backend.settings import Settings
 
@@ -25,6 +23,9 @@ _NICE = 10
 _SAY_MISSING_S = 300.0
 _STOP_S = 5.0
 _SCHEDULER_S = 1
+# Messages are only handed on to threads of the rounds: one reads, one is there should it die.
+_READERS = 2
+_TICK_S = 1.0
 
 
 class Worker:
@@ -42,8 +43,6 @@ class Worker:
         self._stop = threading.Event()
         self._rounds = Rounds(jobs, reconciler, stop=self._stop) if reconciler is not None else None
         jobs.handler = self._rounds
-        self._pool = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="timer")
-        self._waiting: set[str] = set()
 
     def stop(self) -> None:
         """Stop soon."""
@@ -56,7 +55,7 @@ class Worker:
         heartbeat.begin(settings.data_dir, os.getpid())
         consumer = Consumer(
             self._jobs.huey,
-            workers=settings.worker_threads,
+            workers=_READERS,
             periodic=False,
             initial_delay=0.05,
             max_delay=0.2,
@@ -75,47 +74,47 @@ class Worker:
             checked = consumer.loop(checked)
         logger.info("stopping")
         consumer.stop()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._wait_until_idle()
-        heartbeat.end(settings.data_dir)
-
-    def _wait_until_idle(self) -> None:
-        deadline = time.monotonic() + _STOP_S
-        while self._rounds is not None and not self._rounds.idle:
-            if time.monotonic() >= deadline:
+        if self._rounds is not None:
+            self._rounds.close()
+            if not self._rounds.wait_until_idle(_STOP_S):
                 logger.warning("a round still runs; it is left as it is and finished next time")
-                return
-            time.sleep(0.05)
+        heartbeat.end(settings.data_dir)
 
     # The timer --------------------------------------------------------------------------------
 
     def _timer(self) -> None:
-        next_discover = next_say = time.monotonic()
+        """Ask for what is due, again and again; nothing here waits for what it asked for."""
+        settings, rounds = self._settings, self._rounds
+        searched = looked = said = float("-inf")
         while not self._stop.is_set():
             now = time.monotonic()
-            if self._rounds is None:
-                if now >= next_say:
-                    next_say = now + _SAY_MISSING_S
-                    logger.warning(
-                        "%s is not set: nothing is read or published",
-                        " and ".join(self._settings.missing),
-                    )
-            else:
-                if now >= next_discover:
-                    found = self._rounds.search()
-                    pause = self._settings.discover_s if found else self._settings.timer_s
-                    next_discover = now + pause
-                for store in self._jobs.stores.all():
-                    if not store.paused and store.key not in self._waiting:
-                        self._waiting.add(store.key)
-                        self._pool.submit(self._due, self._rounds, store)
-            self._stop.wait(self._settings.timer_s)
+            try:
+                if rounds is None:
+                    if now - said >= _SAY_MISSING_S:
+                        said = now
+                        logger.warning(
+                            "%s is not set: nothing is read or published",
+                            " and ".join(settings.missing),
+                        )
+                else:
+                    pause = settings.timer_s if rounds.search_failed else settings.discover_s
+                    if now - searched >= pause:
+                        searched = now
+                        rounds.discover()
+                    rounds.look_up()
+                    if now - looked >= settings.timer_s:
+                        looked = now
+                        self._ask_for_rounds(rounds)
+            except Exception:
+                # A full disk or a folder that cannot be read now: the heart would beat on while
+                # nobody looks at any project, so the timer must live.
+                logger.exception("the timer failed; it goes on")
+            self._stop.wait(min(settings.timer_s, _TICK_S))
 
-    def _due(self, rounds: Rounds, store: ProjectStore) -> None:
-        try:
-            rounds.due(store, reason="timer")
-        finally:
-            self._waiting.discard(store.key)
+    def _ask_for_rounds(self, rounds: Rounds) -> None:
+        for store in self._jobs.stores.all():
+            if not store.paused:
+                rounds.due(store, reason="timer")
 
 
 def main(settings: Settings | None = None) -> None:

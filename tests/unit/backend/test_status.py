@@ -19,7 +19,7 @@ from backend.cli import app
 from backend.jobs import Jobs
 from backend.labelstudio.connection_record import ConnectionReport, Step
 from backend.projects import ProjectStore
-from backend.reports import ProjectReport
+from backend.reports import ProjectReport, ServiceReport
 from backend.settings import Settings
 from backend.status import service_status
 from tests.recorded import LABEL_STUDIO
@@ -113,6 +113,37 @@ def test_a_project_nobody_looked_at_yet(settings: Settings, store: ProjectStore)
 
 def test_no_project_says_how_to_connect_one(runner: CliRunner) -> None:
     assert "rarefirst connect --project N" in runner.invoke(app, ["status"]).stdout
+
+
+def test_a_refused_token_is_shown_though_no_project_is_connected(
+    runner: CliRunner, settings: Settings
+) -> None:
+    refused = ServiceReport(
+        at=datetime.now(UTC),
+        label_studio_url=LABEL_STUDIO,
+        label_studio="Label Studio does not accept the token",
+    )
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    path = settings.data_dir / "service.json"
+    path.write_text(refused.model_dump_json())
+    text = runner.invoke(app, ["status"]).stdout
+    assert "does not accept the token" in text
+    assert "No project is connected yet" not in text
+    said = json.loads(runner.invoke(app, ["status", "--json"]).stdout)
+    assert said["label_studio"] == "Label Studio does not accept the token"
+
+    fine = refused.model_copy(update={"label_studio": "reachable"})
+    path.write_text(fine.model_dump_json())
+    text = runner.invoke(app, ["status"]).stdout
+    assert "reachable, asked at" in text
+    assert "No project is connected yet" in text
+
+    # What was found out about another Label Studio says nothing of this one.
+    elsewhere = refused.model_copy(update={"label_studio_url": "http://elsewhere:8080"})
+    path.write_text(elsewhere.model_dump_json())
+    assert service_status(settings).label_studio == "not looked at yet"
+    path.write_text("torn")
+    assert service_status(settings).label_studio == "not looked at yet"
 
 
 def test_missing_settings_are_named(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from backend import heartbeat
+from backend.errors import LabelStudioUnavailable
 from backend.jobs import Jobs
 from backend.projects import ProjectStore, ProjectStores
 from backend.settings import Settings
@@ -25,8 +27,13 @@ class Loop:
         self.discovered = 0
         self.changed = threading.Condition()
         self.error: Exception | None = None
+        self.slow: set[str] = set()
+        self.search_hangs = False
+        self.go_on = threading.Event()
 
     def discover(self) -> list[ProjectStore]:
+        if self.search_hangs:
+            self.go_on.wait(20)
         with self.changed:
             self.discovered += 1
             self.changed.notify_all()
@@ -41,6 +48,8 @@ class Loop:
         with self.changed:
             self.rounds.append((store.key, reason))
             self.changed.notify_all()
+        if store.key in self.slow:
+            self.go_on.wait(20)
         return True
 
     def wait_for(self, reason: str, key: str, seconds: float = 10.0) -> bool:
@@ -115,6 +124,77 @@ def test_the_timer_needs_no_hint(
         worker.stop()
         thread.join(15)
     assert set(loop.rounds) == {(store.key, "timer")}
+
+
+@contextlib.contextmanager
+def at_work(settings: Settings, loop: Loop) -> Iterator[Jobs]:
+    """A worker in a thread; rounds that hang are let go at the end."""
+    worker = Worker(settings, Jobs(settings), loop)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        while heartbeat.heartbeat_age_s(settings.data_dir) is None:
+            time.sleep(0.01)
+        yield Jobs(settings)
+    finally:
+        loop.go_on.set()
+        worker.stop()
+        thread.join(15)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("slow", [1, 8])
+def test_a_long_round_of_one_project_keeps_no_thread_from_another(
+    settings: Settings, loop: Loop, store: ProjectStore, monkeypatch: pytest.MonkeyPatch, slow: int
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    quick = settings.model_copy(update={"timer_s": 0.2, "debounce_s": 0.0})
+    others = [loop.stores.create(100 + number, CREATED_S, "large") for number in range(slow)]
+    loop.slow = {other.key for other in others}
+    with at_work(quick, loop) as jobs:
+        for other in others:
+            assert loop.wait_for("timer", other.key)
+        for number in range(3 * slow):  # messages of busy projects hold nothing either
+            assert jobs.hint(100 + number % slow, CREATED_S, "changed") is not None
+            time.sleep(0.02)
+        jobs.hint(PROJECT_ID, CREATED_S, "changed")
+        assert loop.wait_for("hint", store.key, 5)
+        with loop.changed:
+            loop.rounds.clear()
+        assert loop.wait_for("timer", store.key, 5)
+
+
+def test_a_search_that_hangs_keeps_no_round_waiting(
+    settings: Settings, loop: Loop, store: ProjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    loop.search_hangs = True
+    with at_work(settings.model_copy(update={"timer_s": 0.2}), loop):
+        assert loop.wait_for("timer", store.key, 5)
+        assert loop.discovered == 0
+
+
+def test_the_timer_outlives_a_disk_that_fails(
+    settings: Settings,
+    loop: Loop,
+    store: ProjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    all_stores, failures = ProjectStores.all, iter([OSError(5, "Input/output error")])
+
+    def fails_once(stores: ProjectStores) -> list[ProjectStore]:
+        error = next(failures, None)
+        if error is not None:
+            raise error
+        return all_stores(stores)
+
+    monkeypatch.setattr(ProjectStores, "all", fails_once)
+    loop.error = LabelStudioUnavailable("away")  # its search does not ask for the stores
+    with at_work(settings.model_copy(update={"timer_s": 0.2}), loop):
+        assert loop.wait_for("timer", store.key, 5)
+    assert "the timer failed; it goes on" in caplog.text
 
 
 def test_without_settings_it_stays_up_and_says_what_is_missing(
