@@ -7,6 +7,8 @@ request counts are those of the process that answers the scrape.
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,12 +27,40 @@ from backend.settings import Settings
 _BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
+class LineCounter:
+    """Counts the lines of files that only grow; what was counted once is not read again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # path -> (inode, bytes read, lines in them)
+        self._counted: dict[Path, tuple[int, int, int]] = {}
+
+    def count(self, path: Path) -> int:
+        """Complete lines of a file, 0 where it is absent; a file that was replaced is read anew."""
+        with self._lock:
+            try:
+                with path.open("rb") as file:
+                    found = os.fstat(file.fileno())
+                    inode, read, lines = self._counted.get(path, (found.st_ino, 0, 0))
+                    if inode != found.st_ino or found.st_size < read:
+                        read = lines = 0
+                    file.seek(read)
+                    new = file.read()
+            except FileNotFoundError:
+                self._counted.pop(path, None)
+                return 0
+            lines += new.count(b"\n")
+            self._counted[path] = (found.st_ino, read + len(new), lines)
+            return lines
+
+
 class StoresCollector(Collector):
     """Gauges of every project, read when asked for."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stores = ProjectStores(settings.data_dir, settings.label_studio_url)
+        self._lines = LineCounter()
 
     def describe(self) -> Iterator[Metric]:
         """Nothing ahead of time: reading files at registration would be for nothing."""
@@ -64,7 +94,7 @@ class StoresCollector(Collector):
             published = store.publications().published
             if published is not None and published.published_at is not None:
                 age.add_metric([project], time.time() - published.published_at.timestamp())
-            rounds.add_metric([project], _lines(store.path("history.jsonl")))
+            rounds.add_metric([project], self._lines.count(store.path("history.jsonl")))
         yield from (labels, origins, tasks, embedded, failed, left, age, rounds)
         heartbeat = heartbeat_age_s(self._settings.data_dir)
         if heartbeat is not None:
@@ -117,10 +147,3 @@ class Metrics:
     def render(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self._registry)
-
-
-def _lines(path: Path) -> int:
-    try:
-        return path.read_bytes().count(b"\n")
-    except FileNotFoundError:
-        return 0
