@@ -16,7 +16,13 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from backend.errors import BackendError, MediaError, MissingConfiguration
+from backend.errors import (
+    BackendError,
+    LabelStudioUnavailable,
+    MediaError,
+    MissingConfiguration,
+    Unauthorized,
+)
 from backend.events import published_name
 from backend.jobs import Jobs
 from backend.judging import Judge, Judges, NothingToJudgeWith
@@ -203,15 +209,23 @@ class Scoring:
         deadline: float,
     ) -> None:
         settings, fetcher = self._settings, self._fetcher()
+        trouble: list[str] = []
 
         def load(place: int) -> bytes:
+            if trouble:
+                raise MediaError(trouble[0], retryable=True)
             if time.monotonic() > deadline:
                 raise MediaError("the time was up", retryable=True)
             task = answer.tasks[place]
             uri = task.data.get(interface.data_key)
             if not isinstance(uri, str) or not uri:
                 raise MediaError(f"the task's data holds no address under {interface.data_key!r}")
-            return fetcher.fetch(uri, task_id=task.id or 0, project_key=store.key)
+            try:
+                return fetcher.fetch(uri, task_id=task.id or 0, project_key=store.key)
+            except (LabelStudioUnavailable, Unauthorized) as error:
+                # No image will come now, but those that came already are still judged.
+                trouble.append(str(error))
+                raise MediaError(str(error), retryable=True) from error
 
         judged = judge.judge(
             answer.open,

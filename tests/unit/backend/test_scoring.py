@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from backend.errors import MediaError
+from backend.errors import LabelStudioUnavailable, MediaError, Unauthorized
 from backend.jobs import Jobs
 from backend.judging import Judged, Judges, NothingToJudgeWith
 from backend.projects import ProjectStore
@@ -76,11 +76,17 @@ class FakeFetcher:
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
+        self.fetched: list[str] = []
 
     def fetch(self, uri: str, *, task_id: int, project_key: str) -> bytes:
         time.sleep(self.seconds)
         if uri.startswith("bad"):
             raise MediaError("truncated file")
+        self.fetched.append(uri)
+        if uri.startswith("away"):
+            raise LabelStudioUnavailable("Label Studio does not answer")
+        if uri.startswith("refused"):
+            raise Unauthorized("the token is refused", status=401)
         return b"x" * int(uri)
 
 
@@ -141,6 +147,26 @@ def test_an_unreadable_image_gets_the_last_place_and_a_reason(
     assert "truncated file" in caplog.text
     assert "no address under 'image'" in caplog.text
     assert store.hinted_at("changed") is not None
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [("away", "Label Studio does not answer"), ("refused", "the token is refused")],
+)
+def test_what_was_judged_is_kept_when_label_studio_goes_away(
+    scoring: Scoring,
+    publish: Callable[..., object],
+    caplog: pytest.LogCaptureFixture,
+    uri: str,
+    reason: str,
+) -> None:
+    publish([10], [0.25])
+    fetcher = FakeFetcher()
+    scoring._media = fetcher  # type: ignore[assignment]
+    results = scoring.predict(ask((97, "30"), (98, uri), (99, "80")))
+    assert scores(results) == pytest.approx([0.7, 1.0, 1.0])
+    assert fetcher.fetched == ["30", uri]  # nobody waits for it again and again
+    assert f"2 because {reason}" in caplog.text
 
 
 def test_what_is_not_done_in_time_gets_the_last_place(
