@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from backend.jobs import Jobs
 from backend.projects import Hint, ProjectStore
+from backend.reports import ProjectReport
 from backend.schemas import ProjectRef, WebhookEvent
 
 logger = logging.getLogger(__name__)
@@ -35,17 +36,20 @@ _JOB = re.compile(r"(?P<key>(?P<project>[0-9]+)-[0-9a-f]{8})\.(?P<at>[0-9]+)")
 class JobStatus(BaseModel):
     """How far a training is that a person asked for.
 
-    ``queued`` until the loop has begun, ``started`` while it works on it, then ``finished``.
+    ``queued`` until the loop has begun, ``started`` while it works on it, then ``finished``; or
+    ``failed`` where a round had nothing to fit or could not, and ``why``. The wish stays: once
+    there is something to fit the job goes on.
     """
 
     model_config = ConfigDict(frozen=True)
 
     job: str
-    job_status: Literal["queued", "started", "finished"]
+    job_status: Literal["queued", "started", "finished", "failed"]
     project: int
     doing: str = ""
     done: int = 0
     total: int = 0
+    why: str = ""
 
 
 def published_name(jobs: Jobs, store: ProjectStore | None) -> str:
@@ -97,7 +101,7 @@ def job(jobs: Jobs, name: str) -> JobStatus | None:
     card = store.card
     if card is None:
         return None
-    return _status(store, name, card.project_id)
+    return _status(jobs, store, name, card.project_id)
 
 
 def jobs(queue: Jobs) -> list[JobStatus]:
@@ -106,22 +110,43 @@ def jobs(queue: Jobs) -> list[JobStatus]:
     for store in queue.stores.all():
         at, card = store.hinted_at("force_fit"), store.card
         if at is not None and card is not None:
-            found.append(_status(store, f"{store.key}.{int(at * 1000)}", card.project_id))
+            name = f"{store.key}.{int(at * 1000)}"
+            found.append(_status(queue, store, name, card.project_id))
     return found
 
 
-def _status(store: ProjectStore, name: str, project: int) -> JobStatus:
-    if store.hinted_at("force_fit") is None:
+def _status(jobs: Jobs, store: ProjectStore, name: str, project: int) -> JobStatus:
+    asked_at = store.hinted_at("force_fit")
+    if asked_at is None:
         return JobStatus(job=name, job_status="finished", project=project)
     progress = store.progress()
+    if progress.doing != "nothing":
+        return JobStatus(
+            job=name,
+            job_status="started",
+            project=project,
+            doing=progress.doing,
+            done=progress.done,
+            total=progress.total,
+        )
+    why = "" if store.paused or jobs.waits(store.key) else _why_nothing_was_fitted(store, asked_at)
     return JobStatus(
         job=name,
-        job_status="queued" if progress.doing == "nothing" else "started",
+        job_status="failed" if why else "queued",
         project=project,
         doing=progress.doing,
-        done=progress.done,
-        total=progress.total,
+        why=why,
     )
+
+
+def _why_nothing_was_fitted(store: ProjectStore, asked_at: float) -> str:
+    """What a round said that came after the wish and left it standing; empty if none came yet."""
+    report = store.read("report.json", ProjectReport)
+    if report is None or report.at.timestamp() < asked_at:
+        return ""
+    if report.label_studio != "reachable":
+        return report.label_studio
+    return "; ".join((*report.problems, *report.why_not, report.next))
 
 
 def versions(jobs: Jobs, project: str | None) -> list[str]:

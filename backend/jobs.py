@@ -150,6 +150,10 @@ class Jobs:
             path.touch()
         return True
 
+    def waits(self, name: str) -> bool:
+        """Whether a message of this name (a store's key, for example) waits."""
+        return (self._queued / name).exists()
+
     # Reading, in the worker -------------------------------------------------------------------
 
     def started(self, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from flask.testing import FlaskClient
@@ -10,6 +11,7 @@ from flask.testing import FlaskClient
 from backend.app import create_app
 from backend.jobs import Jobs
 from backend.projects import ProjectStore
+from backend.reports import ProjectReport
 from backend.settings import Settings
 
 
@@ -69,11 +71,43 @@ def test_a_job_is_queued_then_started_then_finished(
     assert [one["job"] for one in client.get("/job_status").get_json()["jobs"]] == [job]
     store.note("fit", 1, 2)
     assert status() == "started"
-    hinted = store.hinted_at("force_fit")
-    assert hinted is not None
-    store.take_hint("force_fit", hinted)
+    mark = store.hint_mark("force_fit")
+    assert mark is not None
+    store.take_hint("force_fit", mark)
     assert status() == "finished"
     assert client.get("/job_status").get_json() == {"jobs": []}
+
+
+def test_a_job_with_nothing_to_fit_fails_and_says_why(
+    client: FlaskClient, jobs: Jobs, store: ProjectStore
+) -> None:
+    started = client.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 1}})
+    job = started.get_json()["job"]
+
+    def state() -> dict[str, str]:
+        found: dict[str, str] = client.get(f"/job_status/{job}").get_json()
+        return found
+
+    def looked(**found: object) -> None:
+        report = ProjectReport(project_id=1, at=datetime.now(UTC), next="wait for images")
+        store.write("report.json", report.model_copy(update=found))
+
+    assert state()["job_status"] == "queued"
+    store.note("sync")
+    assert state()["job_status"] == "started"
+    looked(why_not=("nothing is fitted before an image is embedded",))
+    store.note("nothing")
+    assert state()["job_status"] == "queued"  # the round's message still waits: another comes
+    jobs.started(store.key)
+    assert state()["job_status"] == "failed"
+    assert "nothing is fitted before an image is embedded" in state()["why"]
+    looked(label_studio="Label Studio does not answer")
+    assert state()["why"] == "Label Studio does not answer"
+    looked(at=datetime.fromtimestamp(0, UTC))  # before the wish
+    assert state()["job_status"] == "queued"
+    looked()
+    store.path("paused").touch()
+    assert state()["job_status"] == "queued"
 
 
 @pytest.mark.parametrize("job", ["nothing", "9-0123abcd.5", "../../etc", "1-0123abcd"])
