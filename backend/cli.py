@@ -85,6 +85,13 @@ def connect(
         str | None,
         typer.Option(help="Our address as Label Studio reaches it; by default from PORT."),
     ] = None,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Let the queue replace the scores that a person or another backend set.",
+        ),
+    ] = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -92,7 +99,9 @@ def connect(
     with _clear_errors():
         from backend.connecting import connect_project
 
-        outcome = connect_project(_settings(), project, own_url=url, dry_run=dry_run)
+        outcome = connect_project(
+            _settings(), project, own_url=url, dry_run=dry_run, take_over=take_over
+        )
         _show_connection(outcome, json=json)
 
 

@@ -14,15 +14,29 @@ if TYPE_CHECKING:
 
 
 def connect_project(
-    settings: Settings, project_id: int, *, own_url: str | None, dry_run: bool
+    settings: Settings,
+    project_id: int,
+    *,
+    own_url: str | None,
+    dry_run: bool,
+    take_over: bool = False,
 ) -> ConnectionReport:
     """Connect a project and have the worker look at it.
+
+    Args:
+        settings: the service's.
+        project_id: which project.
+        own_url: our address as Label Studio reaches it; None: as the settings say.
+        dry_run: only say what would be done.
+        take_over: the queue may take the place of scores that somebody else set.
 
     Raises:
         BackendError: where Label Studio cannot be reached or refuses.
     """
     jobs = Jobs(settings)
-    outcome = _reconciler(settings, jobs).connect(project_id, own_url=own_url, dry_run=dry_run)
+    outcome = _reconciler(settings, jobs).connect(
+        project_id, own_url=own_url, dry_run=dry_run, take_over=take_over
+    )
     if not dry_run:
         store = jobs.stores.find(project_id)
         card = store.card if store is not None else None
