@@ -6,13 +6,12 @@ reported by ``drift`` and left alone; ``disconnect`` puts back what ``connect`` 
 
 from __future__ import annotations
 
-import base64
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from backend.errors import AddressBlocked, ConnectionIncomplete
-from backend.labelstudio.client import Connection, LabelStudioClient, ProjectInfo, View, Webhook
+from backend.labelstudio.client import Connection, LabelStudioClient, ProjectInfo, Webhook
 from backend.labelstudio.connection_record import (
     SAMPLING,
     TAB_TITLE,
@@ -25,8 +24,10 @@ from backend.labelstudio.connection_record import (
     same_address,
 )
 from backend.labelstudio.disconnection import disconnect, drift
+from backend.labelstudio.event_hook import ACTIONS, described, with_login
 
 __all__ = [
+    "ACTIONS",
     "ConnectionRecord",
     "ConnectionReport",
     "Step",
@@ -38,16 +39,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+Remember = Callable[[ConnectionRecord], None]
+
 TITLE = "rarefirst"
-ACTIONS = (
-    "ANNOTATION_CREATED",
-    "ANNOTATIONS_CREATED",
-    "ANNOTATION_UPDATED",
-    "ANNOTATIONS_DELETED",
-    "TASKS_CREATED",
-    "TASKS_DELETED",
-    "PROJECT_UPDATED",
-)
 BLOCKED = (
     "Label Studio refuses to talk to {url}, because it lies on a private network. Start Label "
     "Studio with SSRF_PROTECTION_ENABLED=false and ML_BLOCK_LOCAL_IP=false (both are needed: with "
@@ -84,6 +78,7 @@ def connect(
     take_over: bool = False,
     record: ConnectionRecord | None = None,
     own_prefix: str = VERSION_PREFIX,
+    remember: Remember | None = None,
 ) -> ConnectionReport:
     """Make a project rare-first, or complete a connection that was made by hand.
 
@@ -98,13 +93,16 @@ def connect(
         take_over: the project's model version may be replaced even if it is somebody else's.
         record: of an earlier connect: what it found before us stays what it was.
         own_prefix: what the model versions of this service begin with.
+        remember: told what was found before the first change, and again after each that adds to
+            it; given back as ``record`` after a kill, it is what was there before us. Not called
+            in a dry run.
 
     Raises:
         ConnectionIncomplete: Label Studio refuses our address. What was begun is undone.
         LabelStudioRefused: it refuses for another reason, which is given.
     """
     connecting = _Connecting(
-        client, project_id, own_url.rstrip("/"), basic_auth, dry_run, record, own_prefix
+        client, project_id, own_url.rstrip("/"), basic_auth, dry_run, record, own_prefix, remember
     )
     return connecting.run(adopt_only=adopt_only, take_over=take_over)
 
@@ -121,6 +119,7 @@ class _Connecting:
         dry_run: bool,
         record: ConnectionRecord | None,
         own_prefix: str,
+        remember: Remember | None,
     ) -> None:
         self.client = client
         self.project_id = project_id
@@ -129,6 +128,8 @@ class _Connecting:
         self.dry_run = dry_run
         self.earlier = record
         self.own_prefix = own_prefix
+        self.remember = remember
+        self.record: ConnectionRecord | None = None
         self.steps: list[Step] = []
         self.notes: list[str] = []
         self.problems: list[str] = []
@@ -140,42 +141,77 @@ class _Connecting:
         created = connection is None
         if connection is None and adopt_only:
             self._step("connection", "none", "none", state="missing")
-            return self._report(None)
+            return self._report()
+        self._keep(self._found(project, connection))
         connection = self._create() if connection is None else self._complete(connection)
+        if connection is not None:
+            self._note(connection_id=connection.id, url=connection.url, title=connection.title)
         webhook = self._webhook(connection, created, adopt_only)
+        self._note(webhook_id=None if webhook is None else webhook.id)
         self._sampling(project)
         self._model_version(project, connection)
-        view, view_created = self._tab()
-        version = _others_version(project, connection)
+        self._tab()
         self._remarks(project, connections, connection)
+        version = _others_version(project, connection, self.own_prefix)
         if version:
             self.notes.append(
                 f"the project shows the predictions of {version!r}; "
                 + (
                     "the first published queue takes their place, disconnecting puts them back"
                     if take_over
-                    else "they stay until you say that rarefirst may take their place"
+                    else "they stay until you say that rarefirst may take their place: "
+                    f"`rarefirst connect --project {self.project_id} --take-over`"
                 )
             )
-        if self.dry_run or connection is None:
-            return self._report(None)
+        if not adopt_only and connection is not None and not self.dry_run:
+            # Whoever connects a project wants it served, unless somebody else serves it.
+            now = self.client.project(self.project_id) if created else project
+            if take_over or not _others_version(now, connection, self.own_prefix):
+                self._note(replaceable_model_version=now.model_version)
+        return self._report()
+
+    def _found(self, project: ProjectInfo, connection: Connection | None) -> ConnectionRecord:
+        """What there is before the first change; what an earlier connect found counts more."""
         earlier = self.earlier
-        return self._report(
-            ConnectionRecord(
-                project_id=self.project_id,
-                url=connection.url,
-                connection_id=connection.id,
-                created=created or (earlier is not None and earlier.created),
-                title=connection.title,
-                webhook_id=None if webhook is None else webhook.id,
-                view_id=None if view is None else view.id,
-                view_created=view_created or (earlier is not None and earlier.view_created),
-                sampling_before=earlier.sampling_before if earlier else project.sampling,
-                model_version_before=earlier.model_version_before if earlier else version,
-                replaceable_model_version=project.model_version if take_over else None,
-                connected_at=datetime.now(UTC),
-            )
+        found = ConnectionRecord(
+            project_id=self.project_id,
+            url=self.own_url if connection is None else connection.url,
+            connection_id=0 if connection is None else connection.id,
+            created=connection is None or (earlier is not None and earlier.created),
+            title=TITLE if connection is None else connection.title,
+            webhook_id=None,
+            view_id=None,
+            view_created=earlier is not None and earlier.view_created,
+            sampling_before=project.sampling,
+            model_version_before=_others_version(project, connection, self.own_prefix),
+            connected_at=datetime.now(UTC),
         )
+        if earlier is None:
+            return found
+        # One that did not get as far as a connection changed nothing else: newer counts more.
+        begun = earlier.connection_id != 0
+        kept: dict[str, object] = {}
+        if begun or project.sampling == SAMPLING:
+            kept["sampling_before"] = earlier.sampling_before
+        if begun or not found.model_version_before:
+            kept["model_version_before"] = earlier.model_version_before
+        kept["replaceable_model_version"] = earlier.replaceable_model_version
+        return found.model_copy(update=kept)
+
+    def _note(self, **news: object) -> None:
+        """Add to what is known."""
+        if self.record is not None:
+            changed = self.record.model_copy(update=news)
+            if changed != self.record:
+                self._keep(changed)
+
+    def _keep(self, record: ConnectionRecord) -> None:
+        """Have the caller keep what is known."""
+        if self.dry_run:
+            return
+        self.record = record
+        if self.remember is not None:
+            self.remember(record)
 
     def _create(self) -> Connection | None:
         """A new connection, None in a dry run."""
@@ -237,15 +273,15 @@ class _Connecting:
         if not found:
             return self._make_webhook(connection, url, wanted, created, adopt_only)
         webhook = found[0]
-        headers = {**webhook.headers, **self._headers()}
+        headers = with_login(webhook.headers, self.basic_auth)
         right = (
             webhook.is_active
             and webhook.send_payload
             and not webhook.send_for_all_actions
             and set(webhook.actions) == set(ACTIONS)
-            and dict(webhook.headers) == headers
+            and webhook.headers == headers
         )
-        before = _described(webhook)
+        before = described(webhook)
         if right:
             self._step("webhook", before, before, state="kept")
             return webhook
@@ -262,7 +298,7 @@ class _Connecting:
             return None
         try:
             webhook = self.client.create_webhook(
-                self.project_id, url, headers=self._headers(), actions=ACTIONS
+                self.project_id, url, headers=with_login({}, self.basic_auth), actions=ACTIONS
             )
         except AddressBlocked as error:
             message = BLOCKED.format(url=connection.url)
@@ -273,6 +309,7 @@ class _Connecting:
                 return None
             if created:
                 self.client.delete_connection(connection.id)
+                self._note(connection_id=0)
             raise ConnectionIncomplete(message) from error
         self._step("webhook", "none", wanted)
         return webhook
@@ -292,14 +329,17 @@ class _Connecting:
         if not now or (connection and now == connection.title):
             self.notes.append("the model version follows with the first published queue")
 
-    def _tab(self) -> tuple[View | None, bool]:
+    def _tab(self) -> None:
         for view in self.client.views(self.project_id):
             if view.title == TAB_TITLE:
                 self._step("tab", TAB_TITLE, TAB_TITLE, state="kept")
-                return view, False
-        made = None if self.dry_run else self.client.create_view(self.project_id, _TAB)
+                self._note(view_id=view.id)
+                return
         self._step("tab", "none", TAB_TITLE)
-        return made, made is not None
+        if not self.dry_run:
+            # Said first: a kill in between must not leave a tab that nobody takes away.
+            self._note(view_id=None, view_created=True)
+            self._note(view_id=self.client.create_view(self.project_id, _TAB).id)
 
     def _remarks(
         self, project: ProjectInfo, connections: list[Connection], ours: Connection | None
@@ -316,37 +356,27 @@ class _Connecting:
                 "predictions; the queue of rarefirst does not need them"
             )
 
-    def _headers(self) -> dict[str, str]:
-        if self.basic_auth is None:
-            return {}
-        login = ":".join(self.basic_auth).encode()
-        return {"Authorization": "Basic " + base64.b64encode(login).decode()}
-
     def _step(self, what: str, before: str, after: str, *, state: StepState | None = None) -> None:
         """Note a step; without a state it is a change, done or only announced."""
         state = state or ("would" if self.dry_run else "done")
         self.steps.append(Step(what=what, before=before, after=after, state=state))
 
-    def _report(self, record: ConnectionRecord | None) -> ConnectionReport:
+    def _report(self) -> ConnectionReport:
         return ConnectionReport(
             project_id=self.project_id,
             dry_run=self.dry_run,
             steps=tuple(self.steps),
             notes=tuple(self.notes),
             problems=tuple(self.problems),
-            record=record,
+            record=self.record,
         )
 
 
-def _others_version(project: ProjectInfo, connection: Connection | None) -> str:
-    """Whose scores the project uses, where they are not ours; connecting itself sets our title."""
+def _others_version(project: ProjectInfo, connection: Connection | None, own_prefix: str) -> str:
+    """Whose scores the project uses, where they are not ours; connecting itself sets our title.
+
+    Another rarefirst is somebody else too.
+    """
     version = project.model_version
     title = "" if connection is None else connection.title
-    return "" if version == title or version.startswith(VERSION_PREFIX) else version
-
-
-def _described(webhook: Webhook) -> str:
-    """A webhook in words, without what its headers hold."""
-    actions = "all actions" if webhook.send_for_all_actions else f"{len(webhook.actions)} actions"
-    login = ", Authorization" if "Authorization" in webhook.headers else ""
-    return actions + login + ("" if webhook.is_active else ", switched off")
+    return "" if version == title or version.startswith(own_prefix) else version

@@ -27,12 +27,13 @@ class ConnectionRecord(BaseModel):
         connection_id: the row in Label Studio, 0 where it is gone.
         created: whether we made it, or a person did and we completed it.
         webhook_id: None where Label Studio has none and refuses to make one.
-        view_id: the tab; None where there is none.
-        view_created: whether we made it.
+        view_id: the tab; None where there is none, or one was about to be made.
+        view_created: whether we made it, or were about to.
         sampling_before: the project's sampling before us.
         model_version_before: whose scores the project used before us; empty: nobody's.
-        replaceable_model_version: a model version of somebody else that the user told us to take
-            the place of; None where there was none, or nobody said so.
+        replaceable_model_version: the model version that the next published queue may take the
+            place of because the user said so: somebody else's (``--take-over``) or, by merely
+            connecting, one of ours or none (empty). None where nobody said anything.
     """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())

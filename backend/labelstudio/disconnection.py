@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from collections.abc import Callable
 
 from backend.errors import LabelStudioRefused, NotFound
@@ -17,6 +19,12 @@ from backend.labelstudio.connection_record import (
     StepState,
     find_connection,
 )
+from backend.labelstudio.event_hook import trouble
+from models.types import Progress, no_progress
+
+logger = logging.getLogger(__name__)
+
+_SAY_EVERY = 100
 
 
 def disconnect(
@@ -27,6 +35,8 @@ def disconnect(
     own_url: str,
     dry_run: bool = False,
     own_prefix: str = VERSION_PREFIX,
+    pause_s: float = 0.0,
+    progress: Progress = no_progress,
 ) -> ConnectionReport:
     """Put everything back: webhook, connection, sampling, model version, tab and our scores.
 
@@ -40,14 +50,22 @@ def disconnect(
         own_url: our address as Label Studio reaches it.
         dry_run: only look, and say what would be done.
         own_prefix: what the model versions of this service begin with.
+        pause_s: seconds between two deleted scores, at least as long as a deletion takes: Label
+            Studio lets annotators submit meanwhile. 2,000 scores take a quarter of an hour;
+            everything else is put back before, and a second call deletes what is left.
+        progress: told after each deleted score.
     """
     return _Disconnecting(
-        client, project_id, record, own_url.rstrip("/"), dry_run, own_prefix
+        client, project_id, record, own_url.rstrip("/"), dry_run, own_prefix, pause_s, progress
     ).run()
 
 
 def drift(
-    client: LabelStudioClient, record: ConnectionRecord, *, project: ProjectInfo | None = None
+    client: LabelStudioClient,
+    record: ConnectionRecord,
+    *,
+    project: ProjectInfo | None = None,
+    basic_auth: tuple[str, str] | None = None,
 ) -> list[str]:
     """What a person changed since connecting: reported, and left alone.
 
@@ -55,6 +73,7 @@ def drift(
         client: Label Studio.
         record: what connecting kept.
         project: as just read, to save a request.
+        basic_auth: user and password that our endpoints ask for; None: they ask for none.
     """
     project = project or client.project(record.project_id)
     found: list[str] = []
@@ -77,8 +96,8 @@ def drift(
     webhook = None if record.webhook_id is None else webhooks.get(record.webhook_id)
     if webhook is None:
         found.append("there is no webhook: new labels are seen by the timer only")
-    elif not webhook.is_active:
-        found.append("the webhook is switched off: new labels are seen by the timer only")
+    else:
+        found += trouble(webhook, basic_auth)
     if record.view_id is not None and all(
         view.id != record.view_id for view in client.views(record.project_id)
     ):
@@ -97,6 +116,8 @@ class _Disconnecting:
         own_url: str,
         dry_run: bool,
         own_prefix: str,
+        pause_s: float,
+        progress: Progress,
     ) -> None:
         self.client = client
         self.project_id = project_id
@@ -104,6 +125,8 @@ class _Disconnecting:
         self.own_url = own_url
         self.dry_run = dry_run
         self.own_prefix = own_prefix
+        self.pause_s = pause_s
+        self.progress = progress
         self.steps: list[Step] = []
         self.notes: list[str] = []
 
@@ -172,7 +195,7 @@ class _Disconnecting:
             view
             for view in self.client.views(self.project_id)
             if view.title == TAB_TITLE
-            and (record is None or (record.view_created and view.id == record.view_id))
+            and (record is None or (record.view_created and record.view_id in (None, view.id)))
         ]
         for view in views:
             if not self.dry_run:
@@ -183,11 +206,22 @@ class _Disconnecting:
         """Delete what we published: nothing serves it, and nothing else would delete it."""
         versions = self.client.model_versions(self.project_id)
         ours = {name: count for name, count in versions.items() if name.startswith(self.own_prefix)}
-        for name in ours:
-            if not self.dry_run:
-                self.client.delete_model_version(self.project_id, name)
-        before = f"{sum(ours.values())} of {len(ours)} versions" if ours else "none"
+        total, done = sum(ours.values()), 0
+        for name in () if self.dry_run else ours:
+            for prediction_id in self.client.prediction_ids(self.project_id, name):
+                self._delete_score(prediction_id)
+                done += 1
+                self.progress(min(done, total), total, "scores deleted")
+                if done % _SAY_EVERY == 0:
+                    logger.info("project %s: %d of %d scores deleted", self.project_id, done, total)
+        before = f"{total} of {len(ours)} versions" if ours else "none"
         self._step("scores", before, "none", changes=bool(ours))
+
+    def _delete_score(self, prediction_id: int) -> None:
+        """Delete one and make room for others: a whole version is one long transaction."""
+        began = time.monotonic()
+        self._delete(self.client.delete_prediction, prediction_id)
+        time.sleep(max(self.pause_s, time.monotonic() - began))
 
     def _delete(self, delete: Callable[[int], None], row_id: int) -> None:
         """Delete something that another may have deleted just now."""

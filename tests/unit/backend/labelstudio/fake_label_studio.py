@@ -42,6 +42,7 @@ class FakeLabelStudio:
         self.views: dict[int, Row] = {}
         self.versions: dict[str, int] = {}
         self.writes: list[str] = []
+        self._ends: dict[str, int] = {}
         self._next_id = 10
 
     def reply(self, request: Request) -> Answer:
@@ -52,6 +53,8 @@ class FakeLabelStudio:
         for pattern, handle in (
             (r"/api/projects/1", self._project),
             (r"/api/projects/1/model-versions", self._model_versions),
+            (r"/api/tasks", self._tasks),
+            (r"/api/predictions/(\d+)", self._predictions),
             (r"/api/ml(?:/(\d+))?", self._ml),
             (r"/api/webhooks(?:/(\d+))?", self._hooks),
             (r"/api/dm/views(?:/(\d+))?", self._tabs),
@@ -95,6 +98,32 @@ class FakeLabelStudio:
             return Answer(200, {})
         static = [{"model_version": name, "count": n} for name, n in self.versions.items()]
         return Answer(200, {"static": static, "live": None})
+
+    def _tasks(self, method: str, row: int | None, body: Row) -> Answer:
+        """One task for each prediction."""
+        rows: list[Row] = [
+            {"id": n, "predictions": [{"id": n, "model_version": name}]}
+            for name, numbers in self._numbered()
+            for n in numbers
+        ]
+        return Answer(200, {"tasks": rows, "total": len(rows)})
+
+    def _predictions(self, method: str, row: int | None, body: Row) -> Answer:
+        for name, numbers in self._numbered():
+            if row in numbers:
+                self.versions[name] -= 1
+                if not self.versions[name]:
+                    del self.versions[name]
+                return Answer(204, b"")
+        return Answer(404, {"status_code": 404, "detail": "Not found."})
+
+    def _numbered(self) -> list[tuple[str, range]]:
+        """Ids of the predictions of each version; the lowest is deleted first."""
+        numbered = []
+        for name, count in self.versions.items():
+            end = self._ends.setdefault(name, 1000 * (len(self._ends) + 1) + count)
+            numbered.append((name, range(end - count, end)))
+        return numbered
 
     def _ml(self, method: str, row: int | None, body: Row) -> Answer:
         if method == "GET":

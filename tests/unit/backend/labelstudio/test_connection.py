@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import time
 
 import pytest
 
@@ -286,6 +288,168 @@ def test_a_record_survives_json() -> None:
         }
     )
     assert ConnectionRecord.model_validate_json(record.model_dump_json()) == record
+
+
+@pytest.mark.parametrize(
+    ("now", "take_over", "replaceable"),
+    [
+        ("", False, "rarefirst"),  # Label Studio sets the title of the new connection
+        ("rarefirst-3fa9c1-4", False, "rarefirst-3fa9c1-4"),
+        ("rarefirst-000000-4", False, None),
+        ("rarefirst-000000-4", True, "rarefirst-000000-4"),
+    ],
+)
+def test_what_the_first_queue_may_replace(
+    label_studio: FakeLabelStudio,
+    client: LabelStudioClient,
+    now: str,
+    take_over: bool,
+    replaceable: str | None,
+) -> None:
+    label_studio.project["model_version"] = now
+    report = connect(
+        client,
+        1,
+        own_url=OWN,
+        basic_auth=None,
+        take_over=take_over,
+        own_prefix="rarefirst-3fa9c1-",
+    )
+    assert kept(report).replaceable_model_version == replaceable
+    others = now.startswith("rarefirst-000000")
+    assert kept(report).model_version_before == (now if others else "")
+    assert any("--take-over" in note for note in report.notes) == (others and not take_over)
+
+
+def test_connecting_again_serves_a_project_whose_predictions_were_switched_off(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    first = kept(connect(client, 1, own_url=OWN, basic_auth=None))
+    first = first.model_copy(update={"replaceable_model_version": None})
+    label_studio.project["model_version"] = ""
+    adopted = connect(client, 1, own_url=OWN, basic_auth=None, record=first, adopt_only=True)
+    assert kept(adopted).replaceable_model_version is None
+    again = connect(client, 1, own_url=OWN, basic_auth=None, record=first)
+    assert kept(again).replaceable_model_version == ""
+
+
+class KilledError(Exception):
+    """The process ended here."""
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_kill_at_any_point_forgets_nothing_that_was_before(
+    label_studio: FakeLabelStudio, client: LabelStudioClient, by_hand: bool
+) -> None:
+    """Killed after the n-th write, for every n, then run again with what was remembered."""
+    for limit in range(1, 5):
+        if by_hand:
+            label_studio.add_connection(OWN, "by hand")
+        label_studio.writes.clear()
+        remembered: list[ConnectionRecord] = []
+
+        def remember(
+            record: ConnectionRecord,
+            keep: list[ConnectionRecord] = remembered,
+            limit: int = limit,
+        ) -> None:
+            if len(label_studio.writes) >= limit:
+                raise KilledError
+            keep.append(record)
+
+        with contextlib.suppress(KilledError):
+            connect(client, 1, own_url=OWN, basic_auth=LOGIN, remember=remember)
+        assert len(label_studio.writes) >= limit
+        record = kept(connect(client, 1, own_url=OWN, basic_auth=LOGIN, record=remembered[-1]))
+        assert record.sampling_before == "Sequential sampling", limit
+        disconnect(client, 1, record, own_url=OWN)
+        assert label_studio.project["sampling"] == "Sequential sampling"
+        assert label_studio.views == label_studio.connections == label_studio.webhooks == {}
+        assert label_studio.project["model_version"] == ""
+
+
+def test_what_was_before_is_remembered_before_the_first_change(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    writes: list[int] = []
+    told: list[ConnectionRecord] = []
+
+    def remember(record: ConnectionRecord) -> None:
+        writes.append(len(label_studio.writes))
+        told.append(record)
+
+    report = connect(client, 1, own_url=OWN, basic_auth=LOGIN, remember=remember)
+    assert writes[0] == 0
+    assert told[0].sampling_before == "Sequential sampling"
+    assert told[-1] == kept(report)
+    told.clear()
+    connect(client, 1, own_url=OWN, basic_auth=LOGIN, remember=remember, dry_run=True)
+    assert told == []
+
+
+def test_a_connect_that_was_refused_does_not_freeze_what_was_before(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    told: list[ConnectionRecord] = []
+    label_studio.block_all = True
+    with pytest.raises(ConnectionIncomplete):
+        connect(client, 1, own_url=OWN, basic_auth=None, remember=told.append)
+    label_studio.block_all = False
+    label_studio.project["sampling"] = "Uniform sampling"
+    record = kept(connect(client, 1, own_url=OWN, basic_auth=None, record=told[-1]))
+    assert record.sampling_before == "Uniform sampling"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"headers": {}}, "no Authorization header"),
+        ({"headers": {"Authorization": "Basic b2xk"}}, "not ours"),
+        ({"actions": ["TASKS_CREATED"]}, "does not report ANNOTATION_CREATED, "),
+        ({"send_payload": False}, "no payload"),
+    ],
+)
+def test_a_webhook_that_no_longer_works_is_drift(
+    label_studio: FakeLabelStudio,
+    client: LabelStudioClient,
+    change: dict[str, object],
+    said: str,
+) -> None:
+    record = kept(connect(client, 1, own_url=OWN, basic_auth=LOGIN))
+    (hook,) = label_studio.webhooks.values()
+    hook.update(headers={"authorization": HEADER, "X-Proxy": "1"})
+    assert drift(client, record, basic_auth=LOGIN) == []
+    hook.update(change)
+    (line,) = drift(client, record, basic_auth=LOGIN)
+    assert said in line
+    assert "Basic" not in line
+    connect(client, 1, own_url=OWN, basic_auth=LOGIN, record=record)
+    assert drift(client, record, basic_auth=LOGIN) == []
+
+
+def test_disconnect_deletes_scores_one_by_one(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    record = kept(connect(client, 1, own_url=OWN, basic_auth=None))
+    label_studio.versions = {"rarefirst-1": 3, "rarefirst-2": 2, "mine": 1}
+    label_studio.writes.clear()
+    told: list[tuple[int, int]] = []
+    began = time.monotonic()
+    disconnect(
+        client,
+        1,
+        record,
+        own_url=OWN,
+        pause_s=0.02,
+        progress=lambda done, total, message="": told.append((done, total)),
+    )
+    assert time.monotonic() - began >= 5 * 0.02
+    assert label_studio.versions == {"mine": 1}
+    deleted = [write for write in label_studio.writes if "/predictions/" in write]
+    assert len(deleted) == 5
+    assert not any("model-versions" in write for write in label_studio.writes)
+    assert label_studio.writes[-5:] == deleted  # everything else is put back before
+    assert told == [(n, 5) for n in range(1, 6)]
 
 
 def test_several_annotations_a_task_are_remarked(
