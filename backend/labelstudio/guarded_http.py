@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.response import HTTPResponse
 from urllib3.util.connection import create_connection
 from urllib3.util.timeout import Timeout
 
@@ -73,6 +76,96 @@ class GuardedHTTP:
             timeout=self._timeout,
         )
 
+    @contextmanager
+    def opened(self, url: str, *, within_s: float) -> Iterator[urllib3.BaseHTTPResponse]:
+        """Open a URL for as long as the block lasts.
+
+        Args:
+            url: which.
+            within_s: seconds for everything together, from the TLS handshake to the last byte:
+                a server that sends a byte now and then never runs into ``read_s``.
+
+        Raises:
+            AddressRefused: its host resolves to an address that is not allowed.
+            TimeoutError: the time is over. Raised at the end of the block, too, since a
+                connection that was cut can look like the end of a file.
+            urllib3.exceptions.HTTPError: it could not be connected to, or timed out.
+        """
+        watch = _Watch(within_s)
+        _watched.by = watch
+        try:
+            response = self.get(url)
+            try:
+                yield response
+            finally:
+                response.close()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            if watch.over:
+                raise TimeoutError(f"not complete after {within_s:g} s") from error
+            raise
+        finally:
+            _watched.by = None
+            watch.end()
+        if watch.over:
+            raise TimeoutError(f"not complete after {within_s:g} s")
+
+
+class _Watch:
+    """Ends the connections of one request when its time is over.
+
+    Attributes:
+        over: it did.
+    """
+
+    def __init__(self, within_s: float) -> None:
+        self.over = False
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self._copies: list[socket.socket] = []
+        self._timer = threading.Timer(max(within_s, 0.0), self._cut)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def hold(self, sock: socket.socket, *, copy: bool = False) -> None:
+        """Watch a socket; as a copy where TLS is about to take the socket itself over."""
+        with self._lock:
+            if copy:
+                sock = sock.dup()
+                self._copies.append(sock)
+            self._sockets.append(sock)
+            if self.over:
+                _shut(sock)
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._timer.cancel()
+        with self._lock:
+            self._sockets.clear()
+            for sock in self._copies:
+                sock.close()
+            self._copies.clear()
+
+    def _cut(self) -> None:
+        with self._lock:
+            self.over = True
+            for sock in self._sockets:
+                _shut(sock)
+
+
+class _Watched(threading.local):
+    """The watch of the request that this thread is about."""
+
+    by: _Watch | None = None
+
+
+_watched = _Watched()
+
+
+def _shut(sock: socket.socket) -> None:
+    with suppress(OSError):  # closed already
+        # Not SSLSocket's own, which would first forget its TLS state while a thread reads.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
 
 def _pool_classes(
     allowed: AddressRule,
@@ -83,9 +176,17 @@ def _pool_classes(
         def _new_conn(self) -> socket.socket:
             return _connect(self, allowed)
 
+        def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 does
+            _watch_answer(self)
+            return super().getresponse()
+
     class CheckedHTTPSConnection(HTTPSConnection):
         def _new_conn(self) -> socket.socket:
             return _connect(self, allowed)
+
+        def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 does
+            _watch_answer(self)
+            return super().getresponse()
 
     class CheckedHTTPPool(HTTPConnectionPool):
         ConnectionCls = CheckedHTTPConnection
@@ -94,6 +195,12 @@ def _pool_classes(
         ConnectionCls = CheckedHTTPSConnection
 
     return {"http": CheckedHTTPPool, "https": CheckedHTTPSPool}
+
+
+def _watch_answer(connection: HTTPConnection) -> None:
+    """A connection of the pool was made for another request: this one's watch must know it."""
+    if _watched.by is not None and connection.sock is not None:
+        _watched.by.hold(connection.sock)
 
 
 def _connect(connection: HTTPConnection, allowed: AddressRule) -> socket.socket:
@@ -123,6 +230,8 @@ def _connect(connection: HTTPConnection, allowed: AddressRule) -> socket.socket:
         if not allowed(str(sock.getpeername()[0])):
             sock.close()
             raise AddressRefused(f"{host} led to a private or reserved address")
+        if _watched.by is not None:
+            _watched.by.hold(sock, copy=True)
         return sock
     if isinstance(trouble, TimeoutError):
         raise ConnectTimeoutError(connection, f"connecting to {host} timed out") from trouble

@@ -140,11 +140,12 @@ class MediaFetcher:
             data = decode_data_uri(uri, max_bytes=self._max_bytes)
             check_image(data, what="the data URI")
             return data
+        first = self._first_hop(uri, task_id)  # also of what is cached: hosts may be taken back
         key = f"{project_key}\n{uri}"
         cached = self._cache.get(key)
         if cached is not None:
             return cached
-        data = self._download(self._first_hop(uri, task_id))
+        data = self._download(first)
         check_image(data, what=_name(uri))
         self._cache.put(key, data)
         return data
@@ -195,13 +196,16 @@ class MediaFetcher:
         end = self._clock() + self._deadline_s
         start = hop
         for _ in range(_MAX_REDIRECTS + 1):
-            with self._open(hop) as (status, location, response):
+            left_s = end - self._clock()
+            if left_s <= 0:
+                raise self._late(start)
+            with self._open(hop, left_s) as (status, location, response):
                 if status in (301, 302, 303, 307, 308) and location:
                     hop = self._redirected(hop, location)
                     continue
                 if status != 200:
                     raise self._refusal(start, status)
-                return self._read(response, end, _name(start.url))
+                return self._read(response, end, start, decode=self._is_own(hop))
         raise MediaError(f"{_name(start.url)}: more than {_MAX_REDIRECTS} redirects")
 
     def _redirected(self, hop: _Hop, location: str) -> _Hop:
@@ -221,7 +225,9 @@ class MediaFetcher:
         return following
 
     @contextmanager
-    def _open(self, hop: _Hop) -> Iterator[tuple[int, str | None, urllib3.BaseHTTPResponse]]:
+    def _open(
+        self, hop: _Hop, left_s: float
+    ) -> Iterator[tuple[int, str | None, urllib3.BaseHTTPResponse]]:
         """Send one request; everything that can go wrong with it is a MediaError."""
         what = _name(hop.url)
         try:
@@ -231,12 +237,9 @@ class MediaFetcher:
                 ) as answer:
                     yield answer.status_code, answer.headers.get("Location"), answer.raw
                 return
-            own = origin_of(hop.url) == self._origin
-            response = (self._own if own else self._foreign).get(hop.url)
-            try:
+            http = self._own if self._is_own(hop) else self._foreign
+            with http.opened(hop.url, within_s=left_s) as response:
                 yield response.status, response.headers.get("Location"), response
-            finally:
-                response.close()
         except AddressRefused as error:
             raise MediaError(f"{what}: {error}") from error
         except LabelStudioUnavailable as error:
@@ -253,24 +256,39 @@ class MediaFetcher:
                 f"{what}: the connection broke ({type(error).__name__})", retryable=True
             ) from error
 
-    def _read(self, response: urllib3.BaseHTTPResponse, end: float, what: str) -> bytes:
-        """Read piece by piece, within the limits of size and time."""
+    def _is_own(self, hop: _Hop) -> bool:
+        return origin_of(hop.url) == self._origin
+
+    def _read(
+        self, response: urllib3.BaseHTTPResponse, end: float, start: _Hop, *, decode: bool
+    ) -> bytes:
+        """Read piece by piece, within the limits of size and time.
+
+        Only Label Studio's compression is undone: a few bytes can unpack to gigabytes at once.
+        """
+        what = _name(start.url)
+        packed = response.headers.get("Content-Encoding", "identity").lower()
+        if not decode and packed != "identity":
+            raise MediaError(f"{what} comes compressed ({packed[:20]}), expected a plain image")
         declared = response.headers.get("Content-Length", "")
         if declared.isdigit() and int(declared) > self._max_bytes:
             raise MediaError(f"{what} has {declared} bytes, at most {self._max_bytes} are taken")
         pieces: list[bytes] = []
         size = 0
         # read1 returns what has arrived: read would wait for a slow server to fill the piece.
-        while piece := response.read1(_CHUNK, decode_content=True):
+        while piece := response.read1(_CHUNK, decode_content=decode):
             pieces.append(piece)
             size += len(piece)
             if size > self._max_bytes:
                 raise MediaError(f"{what} is larger than the {self._max_bytes} bytes taken")
             if self._clock() > end:
-                raise MediaError(
-                    f"{what} was not complete after {self._deadline_s:g} s", retryable=True
-                )
+                raise self._late(start)
         return b"".join(pieces)
+
+    def _late(self, start: _Hop) -> MediaError:
+        return MediaError(
+            f"{_name(start.url)} was not complete after {self._deadline_s:g} s", retryable=True
+        )
 
     def _refusal(self, start: _Hop, status: int) -> MediaError:
         what = _name(start.url)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +29,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     chunks: Iterator[bytes] | None = None
     close: bool = False
+    header_drip_s: float = 0.0
 
     def raw(self) -> bytes:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
@@ -86,6 +88,10 @@ class Server:
                     self.close_connection = True
                 for name, value in headers.items():
                     self.send_header(name, value)
+                for number in range(100 if answer.header_drip_s else 0):
+                    self.send_header(f"X-{number}", "drip")
+                    self.flush_headers()
+                    time.sleep(answer.header_drip_s)
                 self.end_headers()
                 for chunk in answer.chunks if answer.chunks is not None else (answer.raw(),):
                     self.wfile.write(chunk)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -314,6 +315,66 @@ def test_a_drip_is_ended_by_the_deadline(serve: Serve, tmp_path: Path) -> None:
         fetch(media, "/data/upload/1/a.png")
     assert caught.value.retryable
     assert time.monotonic() - start < 2
+
+
+def test_headers_that_drip_are_ended_by_the_deadline(serve: Serve, tmp_path: Path) -> None:
+    answer = Answer(200, PNG, header_drip_s=0.05)
+    images = serve(lambda request: answer)
+    media = fetcher(
+        serve(lambda request: IMAGE),
+        tmp_path,
+        deadline_s=0.3,
+        allowed_hosts=("localhost",),
+        address_allowed=lambda address: True,
+    )
+    start = time.monotonic()
+    with pytest.raises(MediaError, match="in time") as caught:
+        fetch(media, elsewhere(images) + "/a.png")
+    assert caught.value.retryable
+    assert time.monotonic() - start < 3
+    answer.header_drip_s = 0
+    assert fetch(media, elsewhere(images) + "/a.png") == PNG
+
+
+def test_the_deadline_is_for_all_redirects_together(serve: Serve, tmp_path: Path) -> None:
+    now = 0.0
+
+    def slow(request: Request) -> Answer:
+        nonlocal now
+        now += 4.0
+        return Answer(302, b"", {"Location": "/data/upload/1/b.png"})
+
+    server = serve(slow)
+    media = fetcher(server, tmp_path, deadline_s=10.0, clock=lambda: now)
+    with pytest.raises(MediaError, match="after 10 s") as caught:
+        fetch(media, "/data/upload/1/a.png")
+    assert caught.value.retryable
+    assert len(server.requests) == 3
+
+
+def test_what_other_hosts_compress_is_not_unpacked(serve: Serve, tmp_path: Path) -> None:
+    packed = Answer(200, gzip.compress(PNG), {"Content-Encoding": "gzip"})
+    server = serve(lambda request: packed)
+    media = fetcher(
+        server, tmp_path, allowed_hosts=("localhost",), address_allowed=lambda address: True
+    )
+    with pytest.raises(MediaError, match="compressed"):
+        fetch(media, elsewhere(server) + "/a.png")
+    assert fetch(media, "/data/upload/1/a.png") == PNG
+
+
+def test_a_host_taken_off_the_list_is_not_served_from_the_cache(
+    serve: Serve, tmp_path: Path
+) -> None:
+    label_studio, images = serve(lambda request: IMAGE), serve(lambda request: IMAGE)
+    uri = elsewhere(images) + "/a.png"
+    allowed = fetcher(
+        label_studio, tmp_path, allowed_hosts=("localhost",), address_allowed=lambda a: True
+    )
+    assert fetch(allowed, uri) == fetch(allowed, uri) == PNG
+    with pytest.raises(MediaError, match="RAREFIRST_ALLOWED_HOSTS"):
+        fetch(fetcher(label_studio, tmp_path), uri)
+    assert len(images.requests) == 1
 
 
 def test_one_slow_file_is_its_own_trouble(serve: Serve, tmp_path: Path) -> None:
