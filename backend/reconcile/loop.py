@@ -135,6 +135,7 @@ class Reconciler:
                 take_over=take_over,
                 own_prefix=self.own_prefix,
                 record=known_before(store),
+                remember=None if dry_run else lambda record: remember(store, record),
             )
             if not dry_run and outcome.record is not None:
                 settle(store, outcome.record)

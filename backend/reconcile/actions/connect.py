@@ -25,6 +25,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
         adopt_only=True,
         own_prefix=version_prefix(settings.data_dir),
         record=known_before(context.store),
+        remember=lambda record: remember(context.store, record),
     )
     if report.record is None:
         raise NotConnected(

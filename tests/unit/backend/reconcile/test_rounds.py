@@ -691,3 +691,22 @@ def test_no_readable_labeled_image_still_gives_a_queue(
     assert served is not None
     assert served.kind == "diversity"
     assert any("none of the labeled images" in reason for reason in report(store).why_not)
+
+
+def test_a_kill_while_connecting_does_not_lose_what_was_there_before(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    (store,) = reconciler.discover()
+
+    def die(name: str) -> None:
+        if name == "create_view" and label_studio.calls[name] == 1:
+            raise LabelStudioUnavailable("killed here")
+
+    label_studio.fail = die
+    reconciler.round(store, reason="hint")
+    assert label_studio.settings["sampling"] == "Uncertainty sampling"
+    run(reconciler)
+    reconciler.disconnect(1, dry_run=False)
+    assert label_studio.settings["sampling"] == "Sequential sampling"
+    assert label_studio.view_rows == []
