@@ -259,9 +259,16 @@ def test_help_names_the_commands(runner: CliRunner) -> None:
 
 
 @pytest.mark.parametrize("problem", [(), ("Label Studio refuses our address",)])
-@pytest.mark.parametrize("command", ["connect", "disconnect"])
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [("connect", []), ("connect", ["--take-over"]), ("disconnect", [])],
+)
 def test_connecting_shows_its_steps_and_fails_where_something_is_to_mend(
-    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, command: str, problem: tuple[str, ...]
+    runner: CliRunner,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    flags: list[str],
+    problem: tuple[str, ...],
 ) -> None:
     asked: list[tuple[object, ...]] = []
     made = ConnectionReport(
@@ -280,11 +287,11 @@ def test_connecting_shows_its_steps_and_fails_where_something_is_to_mend(
         return made
 
     monkeypatch.setattr(f"backend.connecting.{command}_project", fake)
-    result = runner.invoke(app, [command, "--project", "3", "--dry-run"])
+    result = runner.invoke(app, [command, "--project", "3", "--dry-run", *flags])
     assert result.exit_code == (1 if problem else 0)
     options: dict[str, object] = {"dry_run": True}
     if command == "connect":
-        options["own_url"] = None
+        options |= {"own_url": None, "take_over": bool(flags)}
     assert asked == [(3, options)]
     for words in ("nothing is changed", "Sequential", "would", "note: the model version", *problem):
         assert words in result.stdout
