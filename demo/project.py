@@ -11,7 +11,7 @@ from demo.service import Progress
 LABEL_CONFIG = (
     '<View><Image name="image" value="$image" zoom="true"/>'
     '<Choices name="digit" toName="image" choice="single" showInline="true">'
-    + "".join(f'<Choice value="{digit}"/>' for digit in CLASSES)
+    + "".join(f'<Choice value="{digit}" hotkey="{digit}"/>' for digit in CLASSES)
     + "</Choices></View>"
 )
 

@@ -47,6 +47,24 @@ BLOCKED = (
     "Studio with SSRF_PROTECTION_ENABLED=false and ML_BLOCK_LOCAL_IP=false (both are needed: with "
     "the second alone it connects, but its events never arrive), then connect again."
 )
+# Else score and image lie off screen: Label Studio shows some twenty columns.
+_HIDDEN = [
+    "inner_id",
+    "completed_at",
+    "annotators",
+    "annotations_results",
+    "annotations_ids",
+    "cancelled_annotations",
+    "total_predictions",
+    "predictions_results",
+    "file_upload",
+    "storage_filename",
+    "created_at",
+    "updated_at",
+    "updated_by",
+    "avg_lead_time",
+    "draft_exists",
+]
 _TAB: Mapping[str, object] = {
     "title": TAB_TITLE,
     "type": "list",
@@ -63,7 +81,7 @@ _TAB: Mapping[str, object] = {
             }
         ],
     },
-    "hiddenColumns": {"explore": [], "labeling": []},
+    "hiddenColumns": {"explore": [f"tasks:{name}" for name in _HIDDEN], "labeling": []},
 }
 
 
