@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from demo.annotator import Annotator, Labeled
 from demo.backend_process import Backend, BackendSettings
@@ -79,6 +81,10 @@ class Project:
         """Rare ones among them."""
         return sum(label.digit in self.digits.rare for label in self.given)
 
+    def connect_by_hand(self, backend: Backend) -> int:
+        """Connect it as Label Studio's settings page does. Returns: the connection's id."""
+        return connect_by_hand(self.studio.owner, self.id, backend)
+
     def wait_for_queue(self, *, other_than: str = "", timeout_s: float = 120.0) -> ServedQueue:
         """Wait until another order than the one named is served."""
         queue, _ = wait_for_queue(
@@ -133,6 +139,30 @@ def make_backend(
         extra={**QUICK, **(extra or {})},
     )
     return Backend(settings, run_dir=folder)
+
+
+def connect_by_hand(api: LabelStudioApi, project_id: int, backend: Backend) -> int:
+    """What Label Studio's settings page does. Returns: the connection's id."""
+    answer = api.request(
+        "POST",
+        "/api/ml",
+        body={
+            "project": project_id,
+            "url": backend.url,
+            "title": "by hand",
+            "auth_method": "BASIC_AUTH",
+            "basic_auth_user": backend.settings.user,
+            "basic_auth_pass": backend.settings.password,
+        },
+    )
+    connection: int = answer.json()["id"]
+    return connection
+
+
+def status_of(backend: Backend, project_id: int) -> dict[str, Any]:
+    """What ``rarefirst status --json`` says of a project; empty where it knows none."""
+    projects: list[dict[str, Any]] = json.loads(backend.command("status", "--json"))["projects"]
+    return next((told for told in projects if told["project"] == project_id), {})
 
 
 def eventually(check: Callable[[], bool], what: str, *, timeout_s: float = 60.0) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import pytest
 
 from demo.headless import count_lost
-from tests.e2e.harness import NewBackend, Studio, eventually, make_project
+from demo.ports import free_port
+from tests.e2e.harness import NewBackend, Studio, make_project, status_of
 
 POOL = {"pool_size": 60, "rare_in_pool": 8, "seed_labels": 60, "seed": 7}
 EXTRA = {
@@ -33,8 +33,7 @@ def test_label_studio_stopped_for_a_minute(own_studio: Studio, new_backend: NewB
     own_studio.service.stop()
     worker, web = backend.part_pid("worker"), backend.part_pid("web")
     time.sleep(AWAY_S)
-    found = json.loads(backend.command("status", "--project", str(project.id), "--json"))
-    (told,) = found["projects"]
+    told = status_of(backend, project.id)
     assert "try again" in told["next"] or told["label_studio"] != "reachable"
     assert (backend.part_pid("worker"), backend.part_pid("web")) == (worker, web), "no crash"
     own_studio.service.start()
@@ -52,19 +51,22 @@ def test_all_webhooks_blocked(new_backend: NewBackend, studio: Studio) -> None:
     backend = new_backend(extra={**EXTRA, "RAREFIRST_TIMER_S": "3"})
     backend.connect(project.id)
     queue = project.wait_for_queue()
-    for hook in project.get("/api/webhooks/"):
-        studio.owner.request("DELETE", f"/api/webhooks/{hook['id']}/")
-    for _ in range(2):
+    nobody = f"http://127.0.0.1:{free_port()}/webhook"
+    (hook,) = project.get("/api/webhooks/")
+    path = f"/api/webhooks/{hook['id']}/"
+    unchanged = {"actions": hook["actions"], "headers": hook["headers"]}
+    # First they are sent and fail, then there are none; what a person changed stays as it is.
+    studio.owner.request("PATCH", path, body={"url": nobody, **unchanged})
+    for blocked in ("sent to nobody", "deleted"):
         project.label(10)
-        before, queue = queue, project.wait_for_queue(other_than=queue.version)
-        assert before.version != queue.version
+        queue = project.wait_for_queue(other_than=queue.version)
         assert not set(queue.tasks) & project.labeled_ids
-
-    def reported() -> bool:
-        found = json.loads(backend.command("status", "--project", str(project.id), "--json"))
-        return bool(found["projects"])
-
-    eventually(reported, "status tells of the project")
+        left = [item["url"] for item in project.get("/api/webhooks/")]
+        assert left == ([nobody] if blocked == "sent to nobody" else [])
+        studio.owner.request("DELETE", path, expect=(204, 404))
+    assert len(project.given) == len(project.labeled_ids) == 20
+    assert count_lost(studio.owner, project.id, project.given) == 0
+    assert status_of(backend, project.id)["labels"]["total"] == 80
 
 
 @pytest.mark.parametrize("token", ["0" * 40, "not-a-token"])
