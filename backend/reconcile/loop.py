@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from backend.errors import (
     BackendError,
     Busy,
+    LabelStudioRefused,
     LabelStudioUnavailable,
     NotConnected,
     ProjectGone,
@@ -95,7 +96,7 @@ class Reconciler:
             known = self.stores.find(project.id, int(project.created_at.timestamp()))
             if known is not None:
                 found.append(known)
-            elif self._connected(project.id):
+            elif self._is_ours(project.id):
                 found.append(self._store(project.id))
         return found
 
@@ -110,6 +111,14 @@ class Reconciler:
             return self._store(project_id)
         except ProjectGone:
             return None
+
+    def _is_ours(self, project_id: int) -> bool:
+        """Whether a project is connected to us; one that cannot be asked does not stop the rest."""
+        try:
+            return self._connected(project_id)
+        except LabelStudioRefused as error:
+            logger.warning("project %s is left out of the search: %s", project_id, error)
+            return False
 
     def _connected(self, project_id: int) -> bool:
         connections = self.client.connections(project_id)
@@ -154,6 +163,9 @@ class Reconciler:
                 own_url=self.settings.url,
                 dry_run=dry_run,
                 own_prefix=self.own_prefix,
+                progress=lambda done, total, message="": store.note(
+                    "disconnect", done, total, message
+                ),
             )
             if not dry_run:
                 leave(store)
@@ -274,7 +286,7 @@ class Reconciler:
             raise NotConnected(
                 f"the connection of project {context.project_id} was deleted in Label Studio"
             )
-        context.drift = drift(self.client, record)
+        context.drift = drift(self.client, record, basic_auth=self.settings.basic_auth)
 
     def _leave(self, store: ProjectStore, error: BackendError) -> None:
         """Gone from Label Studio, or not connected any more: the loop leaves it."""
