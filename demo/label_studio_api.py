@@ -176,12 +176,25 @@ class LabelStudioApi:
         return paths
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, object]]) -> None:
-        """Import tasks, with their annotations where they have some, in one request."""
+        """Import tasks, with their annotations where they have some, in one request.
+
+        On SQLite, Label Studio runs a request again when the database is locked, and then imports
+        the tasks without their annotations and says nothing (seen while predictions were being
+        deleted): so what is there is compared, and missing annotations are sent one by one.
+        """
         answer = self.request("POST", f"/api/projects/{project_id}/import", body=list(tasks))
         if answer.json()["task_count"] != len(tasks):
             raise LabelStudioError(
                 f"{len(tasks)} tasks were sent, stored were: {answer.text[:200]}"
             )
+        wanted = {
+            json.dumps(task["data"], sort_keys=True): task.get("annotations") for task in tasks
+        }
+        for task in list(self.tasks(project_id)):
+            sent = wanted.get(json.dumps(task["data"], sort_keys=True))
+            if isinstance(sent, list) and not task["annotations"]:
+                for annotation in sent:
+                    self.request("POST", f"/api/tasks/{task['id']}/annotations/", body=annotation)
 
 
 def sign_up(url: str, *, email: str, password: str) -> LabelStudioApi:
