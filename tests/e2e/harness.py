@@ -85,7 +85,7 @@ class Project:
         """Connect it as Label Studio's settings page does. Returns: the connection's id."""
         return connect_by_hand(self.studio.owner, self.id, backend)
 
-    def wait_for_queue(self, *, other_than: str = "", timeout_s: float = 120.0) -> ServedQueue:
+    def wait_for_queue(self, *, other_than: str = "", timeout_s: float = 240.0) -> ServedQueue:
         """Wait until another order than the one named is served."""
         queue, _ = wait_for_queue(
             self.studio.owner, self.id, other_than=other_than, timeout_s=timeout_s
