@@ -51,8 +51,9 @@ serve: $(OURS) ## web and worker on PORT; LABEL_STUDIO_URL and LABEL_STUDIO_API_
 soak: envs ## what takes long: random kills, fuzzing, whole training runs
 	@$(BIN)/pytest -m "slow and not gpu"
 
-bench: $(OURS) ## every benchmark in turn; each prints JSON
-	@set -e; for file in benchmarks/[a-z]*.py; do echo "[bench] $$file"; $(BIN)/python "$$file"; done
+bench: envs ## every benchmark in turn; each prints JSON
+	@failed=0; for name in embed reorder latency; do echo "[bench] $$name" >&2; \
+		$(BIN)/python -m benchmarks.$$name || failed=1; done; exit $$failed
 
 lock: $(OURS) ## resolve the lock files anew from pyproject.toml (LOCK_ARGS=--upgrade for newer versions)
 	@echo hatchling | $(LOCK) -o requirements.lock pyproject.toml - >/dev/null

@@ -11,6 +11,7 @@ from werkzeug.exceptions import NotFound
 
 from backend import events
 from backend.errors import BadRequest
+from backend.routes.bodies import body
 from backend.routes.services import services
 from backend.schemas import (
     JobRequest,
@@ -34,28 +35,28 @@ def health() -> Response:
 @blueprint.post("/setup")
 def setup() -> Response:
     """Name the published model version; a project that is new to us is asked after."""
-    asked = parse(SetupRequest, request.get_data())
+    asked = parse(SetupRequest, body())
     return jsonify({"model_version": events.model_version(services().jobs, asked.project)})
 
 
 @blueprint.post("/predict")
 def predict() -> Response:
     """One result for each task, in order."""
-    asked = parse(PredictRequest, request.get_data())
+    asked = parse(PredictRequest, body())
     return jsonify({"results": services().scoring.predict(asked)})
 
 
 @blueprint.post("/webhook")
 def webhook() -> Response:
     """Take note of what happened; work is done elsewhere."""
-    event = parse(WebhookEvent, request.get_data())
+    event = parse(WebhookEvent, body())
     return jsonify(events.take(services().jobs, event))
 
 
 @blueprint.post("/train")
 def train() -> tuple[Response, int]:
     """Start training, as older releases ask for it."""
-    asked = parse(TrainRequest, request.get_data())
+    asked = parse(TrainRequest, body())
     if asked.project is None:
         raise BadRequest("the body names no project; send project as id.created_at")
     return jsonify(events.force_fit(services().jobs, asked.project)), 201
@@ -73,7 +74,7 @@ def versions() -> Response:
 def job_status(job: str = "") -> Response:
     """How far a training is that a person asked for."""
     if request.method == "POST":
-        job = parse(JobRequest, request.get_data()).job
+        job = parse(JobRequest, body()).job
     job = job or request.args.get("job", "")
     if not job:
         return jsonify({"jobs": [status.model_dump() for status in events.jobs(services().jobs)]})
