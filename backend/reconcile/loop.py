@@ -258,6 +258,8 @@ class Reconciler:
                 self._write_report(context, state, step)
             if step.step is None:
                 break
+            if step.idle and context.hinted():
+                break  # the next round, which whoever hinted has asked for, looks first
             logger.debug("project %s: %s (%s)", context.project_id, step.step, step.why)
             context.store.note(step.step, 0, 0, step.why)
             began = time.monotonic()

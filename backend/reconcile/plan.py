@@ -22,12 +22,14 @@ class Plan:
         step: the next action, None where nothing is left to do.
         why: one sentence for `status`.
         which: for ``embed``, whether labeled tasks or the pool.
+        idle: it gives way as soon as something happens.
         waiting: what is not done yet, and why.
     """
 
     step: Step | None
     why: str
     which: Literal["labeled", "pool"] = "pool"
+    idle: bool = False
     waiting: tuple[str, ...] = ()
 
 
@@ -65,10 +67,10 @@ def plan(state: State, settings: Settings) -> Plan:
         return Plan("publish", publish, waiting=tuple(waiting))
     if state.missing_pool or state.retries:
         why = f"{state.missing_pool + state.retries} images have no features"
-        return Plan("embed", why, waiting=tuple(waiting))
+        return Plan("embed", why, idle=True, waiting=tuple(waiting))
     if state.leftovers:
         why = f"{state.leftovers} old sets of scores are in Label Studio"
-        return Plan("cleanup", why, waiting=tuple(waiting))
+        return Plan("cleanup", why, idle=True, waiting=tuple(waiting))
     return Plan(None, "everything is done; waiting for labels", waiting=tuple(waiting))
 
 

@@ -49,7 +49,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
         progress=lambda done, total, message="": context.store.note(
             "embed", done, total, f"{plan.which} images"
         ),
-        should_stop=context.must_look_again,
+        should_stop=context.hinted if plan.idle else context.must_look_again,
     )
     if len(result.ids):
         context.mirror.add_features(

@@ -710,3 +710,29 @@ def test_a_kill_while_connecting_does_not_lose_what_was_there_before(
     reconciler.disconnect(1, dry_run=False)
     assert label_studio.settings["sampling"] == "Sequential sampling"
     assert label_studio.view_rows == []
+
+
+def test_old_scores_wait_when_something_happened(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    for _ in range(2):
+        for task_id in label_studio.stream()[:3]:
+            label_studio.annotate(task_id)
+        store.hint("changed")
+        run(reconciler)
+    label_studio.calls.clear()
+
+    def hint(name: str) -> None:
+        if name == "delete_prediction":
+            store.hint("changed")
+
+    label_studio.fail = hint
+    store.hint("force_fit")
+    run(reconciler)
+    assert label_studio.calls["delete_prediction"] == 1
+    assert store.publications().leftovers != ()
+    label_studio.fail = lambda name: None
+    run(reconciler)
+    assert store.publications().leftovers == ()
