@@ -130,7 +130,8 @@ class ProjectContext:
         for what, mark in self._marks.items():
             if mark is not None:
                 self.store.take_hint(what, mark)
-        self._marks = {what: self.store.hint_mark(what) for what in LOOK}
+        # What is left came during the look, which may have missed it.
+        self._marks = {}
 
     def was_hinted(self, what: Hint) -> bool:
         """Whether such a hint was there when the look began."""

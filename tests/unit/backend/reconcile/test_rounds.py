@@ -736,3 +736,26 @@ def test_old_scores_wait_when_something_happened(
     label_studio.fail = lambda name: None
     run(reconciler)
     assert store.publications().leftovers == ()
+
+
+def test_a_hint_that_comes_during_the_look_is_not_taken_for_seen(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start(debounce_max_s=0)
+    store = run(reconciler)
+    queue = label_studio.stream()
+    label_studio.annotate(queue[0])
+    label_studio.annotate(queue[1])
+
+    def third_label(name: str) -> None:
+        # After this look has read the tasks, and before it is through.
+        if name == "task_ids" and not label_studio.task_rows[queue[2]].annotations:
+            label_studio.annotate(queue[2])
+            store.hint("changed")
+
+    label_studio.fail = third_label
+    store.hint("changed")
+    store.hint("deleted")
+    run(reconciler)
+    assert report(store).labels_by_origin == {"initial": 24, "queue": 3}
+    assert len(label_studio.imports) == 2
