@@ -268,10 +268,6 @@ class Mirror:
             self._db.open_table(name).optimize(cleanup_older_than=self._keep_old)
         self._tasks.checkout_latest()  # type: ignore[no-untyped-call]
 
-    def size_bytes(self) -> int:
-        """Bytes on disk."""
-        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
-
 
 def _feature_name(fingerprint: str) -> str:
     return f"features_{fingerprint[:16]}"

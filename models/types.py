@@ -5,7 +5,6 @@ Axes: N examples, D feature size, K classes of the label config, T tail classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
@@ -135,8 +134,3 @@ class Progress(Protocol):
 
 def no_progress(done: int, total: int, message: str = "") -> None:
     """Nobody is watching."""
-
-
-def unique_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names as a tuple, each once, in order of first appearance."""
-    return tuple(dict.fromkeys(names))

@@ -215,20 +215,6 @@ class LabelStudioClient:
         """Delete one prediction (0.2 s, a short transaction)."""
         self._call("DELETE", f"/api/predictions/{prediction_id}/", timeout_s=_WRITE_S)
 
-    def delete_model_version(self, project_id: int, version: str) -> None:
-        """Delete all predictions of a version at once.
-
-        About 10 ms for each in one transaction, during which annotators wait. Deleting the
-        current version resets the project's ``model_version``.
-        """
-        self._of_project(
-            project_id,
-            "DELETE",
-            f"/api/projects/{project_id}/model-versions/",
-            body={"model_version": version},
-            timeout_s=_IMPORT_S,
-        )
-
     # Connections -------------------------------------------------------------------------------
 
     def connections(self, project_id: int) -> list[Connection]:

@@ -190,7 +190,6 @@ def test_projects_come_page_by_page(serve: Serve) -> None:
         lambda c: c.update_project(9, sampling="x"),
         lambda c: c.connections(9),
         lambda c: c.model_versions(9),
-        lambda c: c.delete_model_version(9, "x"),
         lambda c: c.import_predictions(9, [PredictionItem(task=1, score=0, model_version="x")]),
     ],
 )
