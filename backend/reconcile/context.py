@@ -169,7 +169,7 @@ class ProjectContext:
         return self._tasks
 
     def features(self) -> FeatureTable | None:
-        """Features of the active backbone whose image is still the task's."""
+        """Features of the active backbone, None where it has none; see ``embedded_rows``."""
         state = self.backbone_state
         if state is None:
             return None
@@ -217,17 +217,15 @@ class ProjectContext:
 
     # Derived ----------------------------------------------------------------------------------
 
-    def embedded_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of ``tasks()`` that have features, and the rows of ``features()`` they match."""
+    def embedded_rows(self) -> NDArray[np.int64]:
+        """Rows of ``tasks()`` that have features of the image they point to now."""
         tasks, features = self.tasks(), self.features()
         if features is None or not len(features) or not len(tasks):
-            empty = np.empty(0, dtype=np.int64)
-            return empty, empty
+            return np.empty(0, dtype=np.int64)
         at = np.searchsorted(features.ids, tasks.ids)
         at = np.minimum(at, len(features) - 1)
         matches = (features.ids[at] == tasks.ids) & (features.digests[at] == tasks.digests)
-        rows = np.flatnonzero(matches)
-        return rows, at[rows]
+        return np.flatnonzero(matches)
 
     def examples(self, rows: NDArray[np.int64]) -> Examples:
         """Features of some rows of ``tasks()``, which must be embedded."""

@@ -93,7 +93,7 @@ class Reconciler:
         """Ask Label Studio which projects are connected to us; new ones get a store."""
         found = []
         for project in self.client.projects():
-            known = self.stores.find(project.id, int(project.created_at.timestamp()))
+            known = self.stores.find(project.id, project.created_s)
             if known is not None:
                 found.append(known)
             elif self._is_ours(project.id):
@@ -127,7 +127,7 @@ class Reconciler:
 
     def _store(self, project_id: int) -> ProjectStore:
         project = self.client.project(project_id)
-        return self.stores.create(project.id, int(project.created_at.timestamp()), project.title)
+        return self.stores.create(project.id, project.created_s, project.title)
 
     def connect(
         self, project_id: int, *, own_url: str | None, dry_run: bool, take_over: bool = False

@@ -32,7 +32,7 @@ def observe(context: ProjectContext, *, synced: bool) -> State:
     sync = context.sync
     labels = context.labels()
     tasks = context.tasks()
-    embedded, _ = context.embedded_rows()
+    embedded = context.embedded_rows()
     unlabeled = np.asarray(tasks.states == "unlabeled", dtype=bool)
     backbone = context.backbone_state
     publications = store.publications()
@@ -97,7 +97,7 @@ def _queue_facts(context: ProjectContext, publications: Publications) -> QueueFa
 
 def _scored(context: ProjectContext, name: str) -> int:
     """Embedded tasks that a publication scored."""
-    rows, _ = context.embedded_rows()
+    rows = context.embedded_rows()
     return int(np.isin(context.tasks().ids[rows], context.scored_ids(name)).sum())
 
 
@@ -130,7 +130,7 @@ def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "")
         labeled=len(all_labels),
         skipped=len(tasks.rows(state="skipped")),
         conflicts=len(tasks.rows(state="conflict")),
-        embedded=len(context.embedded_rows()[0]),
+        embedded=len(context.embedded_rows()),
         failed=dict(Counter(failure.reason for failure in context.failures.by_task.values())),
         labels_by_class=dict(context.counts()),
         labels_by_origin=dict(Counter(context.ledger.origin(i) for i in labels)),

@@ -84,7 +84,7 @@ def retry_rows(context: ProjectContext) -> NDArray[np.int64]:
 
 def _without_features(context: ProjectContext) -> NDArray[np.bool_]:
     missing = np.ones(len(context.tasks()), dtype=bool)
-    missing[context.embedded_rows()[0]] = False
+    missing[context.embedded_rows()] = False
     return missing
 
 

@@ -24,7 +24,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
     context.store.note("fit", 0, 1, "re-calibration layer and autoencoder")
     tail = _decide_tail(context)
     tasks, labels = context.tasks(), context.labels()
-    rows, _ = context.embedded_rows()
+    rows = context.embedded_rows()
     is_labeled = np.fromiter((int(tasks.ids[row]) in labels for row in rows), bool, len(rows))
     labeled_rows = rows[is_labeled]
     pool_rows = rows[~is_labeled & (tasks.states[rows] == "unlabeled")]

@@ -42,7 +42,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
     _settle_candidate(context)
     context.store.note("publish", 0, 3, "ranking the pool")
     miner = Miner.load(version.path)
-    rows, _ = context.embedded_rows()
+    rows = context.embedded_rows()
     unlabeled = rows[context.tasks().states[rows] == "unlabeled"]
     pool = context.examples(unlabeled)
     seed = context.settings.seed
