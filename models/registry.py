@@ -1,15 +1,18 @@
 """Stored model versions: numbered folders with a card, and a pointer to the active one.
 
 A version is written to a temporary folder, flushed and renamed; the pointer is switched last. A
-folder that does not match its card is skipped with a reason and the one before it is used.
+folder that does not match its card is skipped with a reason and the one before it is used. A
+number is used once, also after its version was deleted (``latest``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +26,8 @@ from models.files import folder_digest, write_folder, write_text
 logger = logging.getLogger(__name__)
 
 _CARD = "version.json"
+_LATEST = "latest"  # the highest number that a deleted version had
+_DELETED = ".deleted-"
 _NAME = re.compile(r"v(\d{4,})")
 _LIBRARIES = ("numpy", "safetensors", "torch", "torchvision")
 
@@ -104,8 +109,7 @@ class VersionRegistry:
             write: fills the folder it is given.
             card: its ``files_digest`` is set here.
         """
-        number = max((_number(path.name) for path in self._folders()), default=0) + 1
-        name = f"v{number:04d}"
+        name = f"v{self._latest() + 1:04d}"
         stored = card
 
         def fill(folder: Path) -> None:
@@ -174,6 +178,11 @@ class VersionRegistry:
         self._problems.pop(name, None)
         return loaded
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all stored versions, damaged ones included, oldest first."""
+        return tuple(path.name for path in self._folders())
+
     def list(self) -> tuple[Version, ...]:
         """All whole versions, oldest first."""
         whole = []
@@ -184,17 +193,46 @@ class VersionRegistry:
                 self._note(path.name, f"version {path.name} is skipped: {error}")
         return tuple(whole)
 
-    def prune(self) -> tuple[str, ...]:
-        """Delete the oldest versions beyond ``keep``, never the active one; returns their names."""
+    def prune(self, *, spare: Collection[str] = ()) -> tuple[str, ...]:
+        """Delete the oldest versions beyond ``keep``; returns their names.
+
+        Args:
+            spare: names that stay, as the active one does.
+        """
         active = self.active()
-        names = [path.name for path in self._folders()]
-        spare = [name for name in names if active is None or name != active.name]
-        gone = tuple(spare[: max(0, len(names) - self.keep)])
+        spared = {*spare, *((active.name,) if active else ())}
+        names = self.names
+        gone = tuple(name for name in names if name not in spared)
+        gone = gone[: max(0, len(names) - self.keep)]
         for name in gone:
-            shutil.rmtree(self.root / name, ignore_errors=True)
-            self._problems.pop(name, None)
-            self._checked.pop(name, None)
+            self.delete(name)
         return gone
+
+    def delete(self, name: str) -> None:
+        """Delete a version, whole or damaged: it is gone in one step, its files follow.
+
+        Whether anybody still needs it is the caller's to know.
+
+        Raises: CorruptVersion: if it is not stored.
+        """
+        if name not in self.names:
+            raise CorruptVersion(
+                f"found no version {name!r}; expected one of {', '.join(self.names) or 'none yet'}"
+            )
+        # What is kept under a version's name elsewhere must never meet another of that name.
+        write_text(self.root / _LATEST, str(self._latest()))
+        (self.root / name).rename(self.root / f".{name}{_DELETED}{time.time_ns()}")
+        self._problems.pop(name, None)
+        self._checked.pop(name, None)
+        for leftover in self.root.glob(f".v*{_DELETED}*"):  # of an earlier, killed deletion too
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def _latest(self) -> int:
+        """The highest number in use or used before."""
+        deleted = 0
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            deleted = int((self.root / _LATEST).read_text())
+        return max(deleted, *(_number(path.name) for path in self._folders()), 0)
 
     def _folders(self) -> tuple[Path, ...]:
         if not self.root.is_dir():

@@ -119,3 +119,43 @@ def test_a_leftover_of_a_kill_is_no_version(registry: VersionRegistry) -> None:
     (registry.root / ".v0002.abc").mkdir()
     assert [version.name for version in registry.list()] == ["v0001"]
     assert registry.create(_write(), _card()).name == "v0002"
+
+
+def test_pruning_spares_what_somebody_needs(registry: VersionRegistry) -> None:
+    _fill(registry, 5)
+    assert registry.prune(spare={"v0001"}) == ("v0002", "v0003")
+    assert registry.names == ("v0001", "v0004", "v0005")
+
+
+def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(
+    registry: VersionRegistry,
+) -> None:
+    _fill(registry, 3)
+    registry.activate("v0001")
+    registry.delete("v0003")
+    assert registry.names == ("v0001", "v0002")
+    assert [path.name for path in registry.root.iterdir() if path.name.startswith(".v")] == []
+    again = VersionRegistry(registry.root)
+    assert again.create(_write(), _card()).name == "v0004"
+    with pytest.raises(CorruptVersion, match="expected one of v0001, v0002, v0004"):
+        registry.delete("v0003")
+
+
+def test_a_damaged_version_can_be_deleted(registry: VersionRegistry) -> None:
+    _fill(registry, 2)
+    (registry.root / "v0001" / "version.json").write_text("{")
+    assert registry.names == ("v0001", "v0002")
+    assert [version.name for version in registry.list()] == ["v0002"]
+    registry.delete("v0001")
+    assert registry.names == ("v0002",)
+    assert registry.problems == ()
+
+
+def test_what_a_killed_deletion_left_is_no_version_and_goes_with_the_next(
+    registry: VersionRegistry,
+) -> None:
+    _fill(registry, 3)
+    (registry.root / "v0002").rename(registry.root / ".v0002.deleted-1")
+    assert registry.names == ("v0001", "v0003")
+    registry.delete("v0001")
+    assert not list(registry.root.glob(".v*"))
