@@ -5,24 +5,24 @@ Nothing heavy is imported before a command needs it: `--help` and `status` answe
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import BaseModel, ValidationError
 
 from backend import cli_tables
-from backend.errors import BackendError, MissingConfiguration
-from backend.settings import Settings
-from models.errors import ModelError
+from backend.cli_common import (
+    AnyProject,
+    Json,
+    Project,
+    clear_errors,
+    fail,
+    print_json,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from backend.labelstudio.connection_record import ConnectionReport
-
-logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="rarefirst",
@@ -32,11 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Project = Annotated[int, typer.Option("--project", "-p", help="Label Studio's project id.")]
-AnyProject = Annotated[
-    int | None, typer.Option("--project", "-p", help="Only this project; all by default.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
@@ -46,12 +41,12 @@ def serve() -> None:
     from backend.logs import configure_logging
     from backend.serve import PortTaken, serve
 
-    settings = _settings()
+    settings = read_settings()
     configure_logging(settings, "serve")
     try:
         serve(settings)
     except PortTaken as error:
-        _fail(str(error), code=2)
+        fail(str(error), code=2)
 
 
 @app.command()
@@ -61,11 +56,11 @@ def web() -> None:
 
     from backend.serve import WEB, PortTaken, check_port
 
-    settings = _settings()
+    settings = read_settings()
     try:
         check_port(settings.host, settings.port)
     except PortTaken as error:
-        _fail(str(error), code=2)
+        fail(str(error), code=2)
     # Become gunicorn: signals reach it without anybody in between.
     os.execv(WEB[0], WEB)
 
@@ -75,7 +70,7 @@ def worker() -> None:
     """Run the worker only."""
     from backend.worker import main
 
-    main(_settings())
+    main(read_settings())
 
 
 @app.command()
@@ -96,11 +91,11 @@ def connect(
     json: Json = False,
 ) -> None:
     """Connect a project completely: connection, webhook, sampling, tab. May be run again."""
-    with _clear_errors():
+    with clear_errors():
         from backend.connecting import connect_project
 
         outcome = connect_project(
-            _settings(), project, own_url=url, dry_run=dry_run, take_over=take_over
+            read_settings(), project, own_url=url, dry_run=dry_run, take_over=take_over
         )
         _show_connection(outcome, json=json)
 
@@ -108,10 +103,10 @@ def connect(
 @app.command()
 def disconnect(project: Project, dry_run: DryRun = False, json: Json = False) -> None:
     """Put back what `connect` changed in Label Studio."""
-    with _clear_errors():
+    with clear_errors():
         from backend.connecting import disconnect_project
 
-        _show_connection(disconnect_project(_settings(), project, dry_run=dry_run), json=json)
+        _show_connection(disconnect_project(read_settings(), project, dry_run=dry_run), json=json)
 
 
 @app.command()
@@ -119,12 +114,12 @@ def status(project: AnyProject = None, json: Json = False) -> None:
     """Tell what is, what the loop does now, what comes next and why not yet."""
     from backend.status import service_status
 
-    with _clear_errors():
-        found = service_status(_settings(), project)
+    with clear_errors():
+        found = service_status(read_settings(), project)
         if project is not None and not found.projects:
-            _fail(f"project {project} is not connected; `rarefirst status` lists those that are")
+            fail(f"project {project} is not connected; `rarefirst status` lists those that are")
         if json:
-            _print_json(found)
+            print_json(found)
         else:
             cli_tables.out().print(cli_tables.status_table(found))
 
@@ -136,12 +131,12 @@ def score(
     json: Json = False,
 ) -> None:
     """Judge image files with a project's active version, rarest first."""
-    with _clear_errors():
+    with clear_errors():
         from backend.score_files import score_files
 
-        found = score_files(_settings(), project, files)
+        found = score_files(read_settings(), project, files)
         if json:
-            _print_json(found)
+            print_json(found)
         else:
             cli_tables.out().print(cli_tables.scores_table(found.files, version=found.version))
 
@@ -149,20 +144,20 @@ def score(
 @app.command()
 def pause(project: Project) -> None:
     """Stop working on a project; the published queue stays as it is."""
-    with _clear_errors():
+    with clear_errors():
         from backend.pausing import pause_project
 
-        pause_project(_settings(), project)
+        pause_project(read_settings(), project)
         cli_tables.out().print(f"Project {project} is paused. `rarefirst resume` goes on.")
 
 
 @app.command()
 def resume(project: Project) -> None:
     """Go on with a paused project."""
-    with _clear_errors():
+    with clear_errors():
         from backend.pausing import resume_project
 
-        resume_project(_settings(), project)
+        resume_project(read_settings(), project)
         cli_tables.out().print(f"Project {project} goes on with its next round.")
 
 
@@ -172,51 +167,18 @@ def bootstrap(run_dir: Path) -> None:
     from backend.logs import configure_logging
     from backend.reconcile.bootstrap_child import main
 
-    configure_logging(_settings(), "bootstrap")
-    with _clear_errors():
+    configure_logging(read_settings(), "bootstrap")
+    with clear_errors():
         raise typer.Exit(main(run_dir))
 
 
 def _show_connection(report: ConnectionReport, *, json: bool) -> None:
     if json:
-        _print_json(report)
+        print_json(report)
     else:
         cli_tables.out().print(cli_tables.connection_table(report))
     if report.problems:
         raise typer.Exit(1)
-
-
-def _settings() -> Settings:
-    """The settings of the environment; what is wrong with them is said variable by variable."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False)
-        )
-        _fail(f"the environment's settings are wrong: {wrong}", code=2)
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Turn errors that a person can mend into one sentence on standard error, exit code 1."""
-    try:
-        yield
-    except MissingConfiguration as error:
-        _fail(f"{error}")
-    except (BackendError, ModelError) as error:
-        _fail(str(error))
-
-
-def _fail(message: str, *, code: int = 1) -> NoReturn:
-    cli_tables.err().print(f"rarefirst: {message}", style="red", markup=False, soft_wrap=True)
-    raise typer.Exit(code)
-
-
-def _print_json(value: BaseModel) -> None:
-    # Not through rich, which would wrap lines.
-    typer.echo(value.model_dump_json(indent=2))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,54 @@
+"""What the commands share: options, the settings, and errors as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, NoReturn
+
+import typer
+from pydantic import BaseModel, ValidationError
+
+from backend import cli_tables
+from backend.errors import BackendError
+from backend.settings import Settings
+from models.errors import ModelError
+
+Project = Annotated[int, typer.Option("--project", "-p", help="Label Studio's project id.")]
+AnyProject = Annotated[
+    int | None, typer.Option("--project", "-p", help="Only this project; all by default.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def read_settings() -> Settings:
+    """The settings of the environment; what is wrong with them is said variable by variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        fail(f"the environment's settings are wrong: {wrong}", code=2)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn errors that a person can mend into one sentence on standard error, exit code 1."""
+    try:
+        yield
+    except (BackendError, ModelError) as error:
+        fail(str(error))
+
+
+def fail(message: str, *, code: int = 1) -> NoReturn:
+    """Say what is wrong on standard error, and end."""
+    cli_tables.err().print(f"rarefirst: {message}", style="red", markup=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def print_json(value: BaseModel) -> None:
+    """Print for machines."""
+    # Not through rich, which would wrap lines.
+    typer.echo(value.model_dump_json(indent=2))
