@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from backend.errors import BackendError
 from backend.jobs import Jobs
+from backend.marks import Marks
 from backend.metrics import Metrics
 from backend.routes import ml_api, operations
 from backend.routes.services import Services, install
@@ -23,21 +24,27 @@ logger = logging.getLogger(__name__)
 def create_app(settings: Settings, jobs: Jobs, *, scoring: Scoring | None = None) -> Flask:
     """The WSGI application. It loads no model: /predict does, on first need."""
     app = Flask("rarefirst", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_mb * 2**20
     app.url_map.strict_slashes = False
-    metrics = Metrics(settings)
-    install(app, Services(settings, jobs, scoring or Scoring(settings, jobs), metrics))
+    made = Services(settings, jobs, scoring or Scoring(settings, jobs), Metrics(settings))
+    install(app, made)
+    furnish(app, made)
+    app.register_blueprint(ml_api.blueprint)
+    app.register_blueprint(operations.blueprint)
+    return app
+
+
+def furnish(app: Flask, made: Services) -> None:
+    """Give an app, ours or the official server's, our limits, counts, login and error answers."""
+    settings = made.settings
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_mb * 2**20
 
     @app.before_request
     def name_request() -> None:
         g.request_id = uuid.uuid4().hex[:12]
 
-    metrics.watch(app)
-    require_basic_auth(app, settings.basic_auth)
-    app.register_blueprint(ml_api.blueprint)
-    app.register_blueprint(operations.blueprint)
+    made.metrics.watch(app)
+    require_basic_auth(app, settings.basic_auth, refused=Marks(settings.data_dir).leave)
     _answer_errors(app, settings)
-    return app
 
 
 def _answer_errors(app: Flask, settings: Settings) -> None:

@@ -14,13 +14,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from backend.jobs import Jobs
+from backend.marks import Marks
 from backend.projects import Hint, ProjectStore
 from backend.reports import ProjectReport
 from backend.schemas import ProjectRef, WebhookEvent
 
 logger = logging.getLogger(__name__)
 
-_HINTS: dict[str, Hint] = {
+HINTS: dict[str, Hint] = {
     "ANNOTATION_CREATED": "changed",
     "ANNOTATION_UPDATED": "changed",
     "ANNOTATIONS_CREATED": "changed",
@@ -63,17 +64,24 @@ def model_version(jobs: Jobs, project: ProjectRef | None) -> str:
     if project is None:
         return jobs.unpublished
     store = jobs.store(project.id, project.created_s)
+    marks(jobs, store).leave("setup")
     if store is None:
         jobs.register(project.id)
     return published_name(jobs, store)
 
 
+def marks(jobs: Jobs, store: ProjectStore | None) -> Marks:
+    """Where calls of a project are marked; of those that are not known, in one place."""
+    return Marks(jobs.settings.data_dir if store is None else store.root)
+
+
 def take(jobs: Jobs, event: WebhookEvent) -> dict[str, str]:
     """Turn a webhook into a hint; events that change nothing for us are answered and forgotten."""
-    hint = _HINTS.get(event.action) if isinstance(event.action, str) else None
+    hint = HINTS.get(event.action) if isinstance(event.action, str) else None
     project = event.ref
     if hint is None or project is None:
         return {"status": "ignored"}
+    marks(jobs, jobs.store(project.id, project.created_s)).leave_event(str(event.action))
     if event.action == "START_TRAINING":
         return force_fit(jobs, project)
     if event.action == "PROJECT_UPDATED" and not _config_changed(jobs, project, event):

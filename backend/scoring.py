@@ -23,7 +23,7 @@ from backend.errors import (
     MissingConfiguration,
     Unauthorized,
 )
-from backend.events import published_name
+from backend.events import marks, published_name
 from backend.jobs import Jobs
 from backend.judging import Judge, Judges, NothingToJudgeWith
 from backend.labelstudio.client import LabelStudioClient
@@ -125,6 +125,7 @@ class Scoring:
         """A result for each task of the request, in its order."""
         project = asked.project
         store = self._jobs.store(project.id, project.created_s) if project is not None else None
+        marks(self._jobs, store).leave("predict")
         answer = _Answer(
             tasks=asked.tasks,
             version=published_name(self._jobs, store),

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import base64
 import hmac
+from collections.abc import Callable
 
 from flask import Flask, Request, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 
 _OPEN = frozenset({"/health"})
+# Refusals of these are marked: that Label Studio lacks our password is what they usually mean.
+_MARKED = frozenset({"/webhook", "/setup", "/predict"})
 
 
 def authorization_header(user: str, password: str) -> str:
@@ -38,8 +41,20 @@ def is_allowed(header: str, credentials: tuple[str, str]) -> bool:
     return right_user & right_password & (scheme.lower() == "basic")
 
 
-def require_basic_auth(app: Flask, credentials: tuple[str, str] | None) -> None:
-    """Refuse every request but /health that does not carry the credentials (None: take all)."""
+def require_basic_auth(
+    app: Flask,
+    credentials: tuple[str, str] | None,
+    *,
+    refused: Callable[[str], None] = lambda mark: None,
+) -> None:
+    """Refuse every request but /health that does not carry the credentials (None: take all).
+
+    Args:
+        app: the application.
+        credentials: user and password.
+        refused: told of each refusal that Label Studio may have met, ``refused-webhook`` for
+            example.
+    """
     if credentials is None:
         return
 
@@ -48,6 +63,8 @@ def require_basic_auth(app: Flask, credentials: tuple[str, str] | None) -> None:
         if not _is_open(request) and not is_allowed(
             request.headers.get("Authorization", ""), credentials
         ):
+            if request.path.rstrip("/") in _MARKED:
+                refused("refused-" + request.path.strip("/"))
             raise Unauthorized(
                 "user or password is missing or wrong; set BASIC_AUTH_USER and BASIC_AUTH_PASS "
                 "of this backend in the connection's settings",

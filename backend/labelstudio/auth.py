@@ -10,12 +10,17 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from backend.errors import Unauthorized
 
+TokenKind = Literal["legacy", "personal", "access", "unknown"]
+
+_LEGACY = re.compile(r"[0-9a-f]{40}")
 _RENEW_AFTER_S = 240.0  # an access token lives for 300 s
 
 LEGACY_DISABLED = (
@@ -100,16 +105,36 @@ class TokenAuth:
         self._bought_at = moment
 
 
+def token_kind(api_key: str) -> TokenKind:
+    """What an API key is by its form; nothing in it is believed."""
+    key = api_key.strip()
+    if _is_jwt(key):
+        return "access" if _token_type(key) == "access" else "personal"
+    return "legacy" if _LEGACY.fullmatch(key) else "unknown"
+
+
+def expires_at(api_key: str) -> float | None:
+    """When a personal access token says that it ends, Unix seconds; None where it does not say."""
+    key = api_key.strip()
+    end = _payload(key).get("exp") if _is_jwt(key) else None
+    return float(end) if isinstance(end, int | float) else None
+
+
 def _is_jwt(key: str) -> bool:
     return key.count(".") == 2 and all(key.split("."))
 
 
 def _token_type(key: str) -> str:
     """What a web token says it is; empty where it cannot be read (it is never trusted)."""
+    kind = _payload(key).get("token_type")
+    return kind if isinstance(kind, str) else ""
+
+
+def _payload(key: str) -> dict[str, object]:
+    """What a web token says of itself."""
     middle = key.split(".")[1]
     try:
         payload = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
     except (binascii.Error, ValueError):
-        return ""
-    kind = payload.get("token_type") if isinstance(payload, dict) else None
-    return kind if isinstance(kind, str) else ""
+        return {}
+    return payload if isinstance(payload, dict) else {}

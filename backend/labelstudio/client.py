@@ -15,9 +15,11 @@ import requests
 
 from backend.errors import LabelStudioRefused, NotFound, ProjectGone
 from backend.labelstudio.answers import id_of, parse_record, rows_of
+from backend.labelstudio.inspection import CallBack, address_refusal, newest_label_at, some_tasks
 from backend.labelstudio.records import (
     AnnotationRecord,
     Connection,
+    Object,
     PredictionItem,
     ProjectInfo,
     TaskRecord,
@@ -318,6 +320,20 @@ class LabelStudioClient:
         """
         absolute = self.absolute(url) if url.startswith("/") else url
         return self._transport.stream(absolute, timeout_s=timeout_s, connect_s=connect_s)
+
+    # For the doctor ----------------------------------------------------------------------------
+
+    def address_refusal(self, project_id: int, url: str, *, of: CallBack) -> str:
+        """Why Label Studio would not call an address, empty where it would; changes nothing."""
+        return address_refusal(self._transport, project_id, url, of)
+
+    def newest_label_at(self, project_id: int) -> datetime | None:
+        """When the newest annotation was made, by Label Studio's clock."""
+        return newest_label_at(self._transport, project_id)
+
+    def some_tasks(self, project_id: int, count: int) -> list[tuple[int, Object]]:
+        """Id and data of up to ``count`` tasks from start, middle and end of the project."""
+        return some_tasks(self._transport, project_id, count)
 
     # Requests ----------------------------------------------------------------------------------
 
