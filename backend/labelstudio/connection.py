@@ -7,24 +7,29 @@ reported by ``drift`` and left alone; ``disconnect`` puts back what ``connect`` 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from backend.errors import AddressBlocked, ConnectionIncomplete
 from backend.labelstudio.client import Connection, LabelStudioClient, ProjectInfo, Webhook
 from backend.labelstudio.connection_record import (
+    CONNECTED,
     SAMPLING,
-    TAB_TITLE,
     VERSION_PREFIX,
     ConnectionRecord,
     ConnectionReport,
     Step,
     StepState,
+    connections_to_us,
     find_connection,
+    of_another_rarefirst,
+    rarefirst_mark,
     same_address,
 )
-from backend.labelstudio.disconnection import disconnect, drift
+from backend.labelstudio.disconnection import disconnect
+from backend.labelstudio.drift import another_rarefirst, drift, several
 from backend.labelstudio.event_hook import ACTIONS, described, with_login
+from backend.labelstudio.tab import TAB, TAB_TITLE
 
 __all__ = [
     "ACTIONS",
@@ -47,42 +52,11 @@ BLOCKED = (
     "Studio with SSRF_PROTECTION_ENABLED=false and ML_BLOCK_LOCAL_IP=false (both are needed: with "
     "the second alone it connects, but its events never arrive), then connect again."
 )
-# Else score and image lie off screen: Label Studio shows some twenty columns.
-_HIDDEN = [
-    "inner_id",
-    "completed_at",
-    "annotators",
-    "annotations_results",
-    "annotations_ids",
-    "cancelled_annotations",
-    "total_predictions",
-    "predictions_results",
-    "file_upload",
-    "storage_filename",
-    "created_at",
-    "updated_at",
-    "updated_by",
-    "avg_lead_time",
-    "draft_exists",
-]
-_TAB: Mapping[str, object] = {
-    "title": TAB_TITLE,
-    "type": "list",
-    "target": "tasks",
-    "ordering": ["tasks:predictions_score"],
-    "filters": {
-        "conjunction": "and",
-        "items": [
-            {
-                "filter": "filter:tasks:total_annotations",
-                "operator": "equal",
-                "type": "Number",
-                "value": 0,
-            }
-        ],
-    },
-    "hiddenColumns": {"explore": [f"tasks:{name}" for name in _HIDDEN], "labeling": []},
-}
+ANOTHER = (
+    "another rarefirst ({mark}) answers at {url}, one with another data directory than this "
+    "command's. Give this one's address with --url (or RAREFIRST_OWN_URL), or run the command with "
+    "the RAREFIRST_DATA_DIR of the service that answers there."
+)
 
 
 def connect(
@@ -93,6 +67,7 @@ def connect(
     basic_auth: tuple[str, str] | None,
     dry_run: bool = False,
     adopt_only: bool = False,
+    succeed: bool = False,
     take_over: bool = False,
     record: ConnectionRecord | None = None,
     own_prefix: str = VERSION_PREFIX,
@@ -108,6 +83,8 @@ def connect(
         dry_run: only look, and say what would be done.
         adopt_only: complete an existing connection, but make none; a webhook that cannot be had
             is then a problem in the report, not an error, since the loop also works by its timer.
+        succeed: the connection that counted was deleted and another one that leads to us takes its
+            place: only its login and webhook are completed, and what a person changed stays.
         take_over: the project's model version may be replaced even if it is somebody else's.
         record: of an earlier connect: what it found before us stays what it was.
         own_prefix: what the model versions of this service begin with.
@@ -122,7 +99,7 @@ def connect(
     connecting = _Connecting(
         client, project_id, own_url.rstrip("/"), basic_auth, dry_run, record, own_prefix, remember
     )
-    return connecting.run(adopt_only=adopt_only, take_over=take_over)
+    return connecting.run(adopt_only=adopt_only or succeed, succeed=succeed, take_over=take_over)
 
 
 class _Connecting:
@@ -152,24 +129,41 @@ class _Connecting:
         self.notes: list[str] = []
         self.problems: list[str] = []
 
-    def run(self, *, adopt_only: bool, take_over: bool) -> ConnectionReport:
+    def run(self, *, adopt_only: bool, succeed: bool, take_over: bool) -> ConnectionReport:
         project = self.client.project(self.project_id)
         connections = self.client.connections(self.project_id)
-        connection = find_connection(connections, self.own_url, own_prefix=self.own_prefix)
+        ours = connections_to_us(connections, self.own_url, own_prefix=self.own_prefix)
+        connection = ours[0] if ours else None
         created = connection is None
         if connection is None and adopt_only:
             self._step("connection", "none", "none", state="missing")
             return self._report()
         self._keep(self._found(project, connection))
-        connection = self._create() if connection is None else self._complete(connection)
+        connection = self._create(connections) if connection is None else self._complete(connection)
         if connection is not None:
             self._note(connection_id=connection.id, url=connection.url, title=connection.title)
         webhook = self._webhook(connection, created, adopt_only)
         self._note(webhook_id=None if webhook is None else webhook.id)
+        self._further_webhooks(connection, ours[1:])
+        if succeed:
+            return self._report()
         self._sampling(project)
         self._model_version(project, connection)
         self._tab()
-        self._remarks(project, connections, connection)
+        self._remarks(project, connections, ours, connection)
+        self._consent(project, connection, created, adopt_only=adopt_only, take_over=take_over)
+        return self._report()
+
+    def _consent(
+        self,
+        project: ProjectInfo,
+        connection: Connection | None,
+        created: bool,
+        *,
+        adopt_only: bool,
+        take_over: bool,
+    ) -> None:
+        """Say whose predictions the project shows, and note whether ours may take their place."""
         version = _others_version(project, connection, self.own_prefix)
         if version:
             self.notes.append(
@@ -186,7 +180,6 @@ class _Connecting:
             now = self.client.project(self.project_id) if created else project
             if take_over or not _others_version(now, connection, self.own_prefix):
                 self._note(replaceable_model_version=now.model_version)
-        return self._report()
 
     def _found(self, project: ProjectInfo, connection: Connection | None) -> ConnectionRecord:
         """What there is before the first change; what an earlier connect found counts more."""
@@ -231,14 +224,21 @@ class _Connecting:
         if self.remember is not None:
             self.remember(record)
 
-    def _create(self) -> Connection | None:
+    def _create(self, others: Sequence[Connection]) -> Connection | None:
         """A new connection, None in a dry run."""
+        for other in others:
+            if same_address(other.url, self.own_url):
+                raise self._another(other)
         if self.dry_run:
             self._step("connection", "none", self.own_url)
             return None
+        # Label Studio tells connections apart by their title where it lists model versions.
+        taken = any(other.title == TITLE for other in others)
+        mark = self.own_prefix.removeprefix(VERSION_PREFIX).rstrip("-")
+        title = f"{TITLE} {mark}" if taken and mark else TITLE
         try:
             connection = self.client.create_connection(
-                self.project_id, self.own_url, title=TITLE, basic_auth=self.basic_auth
+                self.project_id, self.own_url, title=title, basic_auth=self.basic_auth
             )
         except AddressBlocked as error:
             # With one of the two protections off, Label Studio answers 403 and connects.
@@ -246,8 +246,24 @@ class _Connecting:
                 if same_address(half.url, self.own_url):
                     self.client.delete_connection(half.id)
             raise ConnectionIncomplete(BLOCKED.format(url=self.own_url)) from error
+        if connection.state == CONNECTED and of_another_rarefirst(
+            connection.model_version, self.own_prefix
+        ):
+            self._undo(connection)
+            raise self._another(connection)
         self._step("connection", "none", f"{connection.url} ({connection.title})")
         return connection
+
+    def _undo(self, connection: Connection) -> None:
+        """Take back a connection that was just made, with the webhook that came with it."""
+        self._forget_webhooks(connection.url)
+        self.client.delete_connection(connection.id)
+        self._note(connection_id=0)
+
+    def _another(self, connection: Connection) -> ConnectionIncomplete:
+        """What answers at our address is not us."""
+        mark = rarefirst_mark(connection.model_version)
+        return ConnectionIncomplete(ANOTHER.format(mark=mark, url=connection.url))
 
     def _complete(self, connection: Connection) -> Connection:
         """An existing connection, with our address and password where they are not right."""
@@ -286,11 +302,14 @@ class _Connecting:
         if connection is None:
             self._step("webhook", "none", wanted)
             return None
-        url = connection.url.rstrip("/") + "/webhook"
+        url = _webhook_url(connection)
         found = [hook for hook in self.client.webhooks(self.project_id) if hook.url == url]
         if not found:
             return self._make_webhook(connection, url, wanted, created, adopt_only)
-        webhook = found[0]
+        return self._right(found[0], wanted)
+
+    def _right(self, webhook: Webhook, wanted: str) -> Webhook:
+        """A webhook that is there, with our header and our actions."""
         headers = with_login(webhook.headers, self.basic_auth)
         right = (
             webhook.is_active
@@ -307,6 +326,17 @@ class _Connecting:
             webhook = self.client.update_webhook(webhook, headers=headers, actions=ACTIONS)
         self._step("webhook", before, wanted)
         return webhook
+
+    def _further_webhooks(self, first: Connection | None, further: Sequence[Connection]) -> None:
+        """Webhooks of further connections to us: without our login each event would be refused."""
+        done = {"" if first is None else _webhook_url(first)}
+        hooks = self.client.webhooks(self.project_id) if further else []
+        for connection in further:
+            url = _webhook_url(connection)
+            for hook in hooks:
+                if hook.url == url and url not in done:
+                    self._right(hook, f"{len(ACTIONS)} actions")
+            done.add(url)
 
     def _make_webhook(
         self, connection: Connection, url: str, wanted: str, created: bool, adopt_only: bool
@@ -357,22 +387,30 @@ class _Connecting:
         if not self.dry_run:
             # Said first: a kill in between must not leave a tab that nobody takes away.
             self._note(view_id=None, view_created=True)
-            self._note(view_id=self.client.create_view(self.project_id, _TAB).id)
+            self._note(view_id=self.client.create_view(self.project_id, TAB).id)
 
     def _remarks(
-        self, project: ProjectInfo, connections: list[Connection], ours: Connection | None
+        self,
+        project: ProjectInfo,
+        connections: Sequence[Connection],
+        ours: Sequence[Connection],
+        counts: Connection | None,
     ) -> None:
         if project.maximum_annotations > 1:
             self.notes.append(
                 f"{project.maximum_annotations} annotations a task: Label Studio first serves "
                 "tasks that somebody has begun, in random order, and only then the rarest"
             )
-        others = [c for c in connections if ours is None or c.id != ours.id]
-        if others and (ours is None or min(c.id for c in others) < ours.id):
+        if len(ours) > 1:
+            self.notes.append(several(ours))
+        strangers = [c for c in connections if c.id not in {known.id for known in ours}]
+        if strangers and (counts is None or min(c.id for c in strangers) < counts.id):
+            first = min(strangers, key=lambda connection: connection.id)
             self.notes.append(
-                f"Label Studio asks only the first connection, {others[0].title!r}, for live "
+                f"Label Studio asks only the first connection, {first.title!r}, for live "
                 "predictions; the queue of rarefirst does not need them"
             )
+        self.notes += another_rarefirst(strangers, self.own_prefix)
 
     def _step(self, what: str, before: str, after: str, *, state: StepState | None = None) -> None:
         """Note a step; without a state it is a change, done or only announced."""
@@ -388,6 +426,10 @@ class _Connecting:
             problems=tuple(self.problems),
             record=self.record,
         )
+
+
+def _webhook_url(connection: Connection) -> str:
+    return connection.url.rstrip("/") + "/webhook"
 
 
 def _others_version(project: ProjectInfo, connection: Connection | None, own_prefix: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
@@ -10,12 +11,16 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict
 
 from backend.labelstudio.records import Connection
+from backend.labelstudio.tab import TAB_TITLE as TAB_TITLE
 from backend.labelstudio.transport import origin_of
 
 SAMPLING = "Uncertainty sampling"
-TAB_TITLE = "Rarest first"
 #: What the names of every rarefirst begin with; ours go on with a mark of our own.
 VERSION_PREFIX = "rarefirst-"
+#: A connection's state while Label Studio reaches what it leads to.
+CONNECTED = "CO"
+
+_MARKED = re.compile(re.escape(VERSION_PREFIX) + r"[0-9a-f]{6}-")
 
 StepState = Literal["done", "would", "kept", "missing"]
 
@@ -91,21 +96,55 @@ class ConnectionReport(BaseModel):
     record: ConnectionRecord | None = None
 
 
+def connections_to_us(
+    connections: Iterable[Connection], own_url: str, *, own_prefix: str
+) -> list[Connection]:
+    """The connections that lead to us, the one that counts first.
+
+    A connection is known by what our /setup answers through it, else by its address: Label Studio
+    may know us under another address than we do (a container's, another interface), and what
+    answers at the address that we take for ours may be another rarefirst. One through which we
+    answer now counts more than a dead one; among equals the oldest counts, which is also the one
+    that Label Studio asks.
+    """
+    found = [
+        connection
+        for connection in connections
+        if connection.model_version.startswith(own_prefix)
+        or (
+            same_address(connection.url, own_url)
+            and not (
+                connection.state == CONNECTED
+                and of_another_rarefirst(connection.model_version, own_prefix)
+            )
+        )
+    ]
+    return sorted(
+        found, key=lambda connection: (not _answers(connection, own_prefix), connection.id)
+    )
+
+
 def find_connection(
     connections: Iterable[Connection], own_url: str, *, own_prefix: str
 ) -> Connection | None:
-    """The connection that leads to us: by its address, else by what our /setup answers.
+    """The connection to us that counts, see ``connections_to_us``; None where there is none."""
+    found = connections_to_us(connections, own_url, own_prefix=own_prefix)
+    return found[0] if found else None
 
-    Label Studio may know us under another address than we do (a container's, another interface).
-    """
-    known = list(connections)
-    for connection in known:
-        if same_address(connection.url, own_url):
-            return connection
-    for connection in known:
-        if connection.model_version.startswith(own_prefix):
-            return connection
-    return None
+
+def rarefirst_mark(version: str) -> str:
+    """Which rarefirst a model version is of: ``rarefirst-3fa9c1-``; empty for anybody else's."""
+    found = _MARKED.match(version)
+    return found.group() if found else ""
+
+
+def of_another_rarefirst(version: str, own_prefix: str) -> bool:
+    """Whether a model version carries the mark of a rarefirst that is not this one."""
+    return rarefirst_mark(version) != "" and not version.startswith(own_prefix)
+
+
+def _answers(connection: Connection, own_prefix: str) -> bool:
+    return connection.state == CONNECTED and connection.model_version.startswith(own_prefix)
 
 
 def same_address(one: str, other: str) -> bool:

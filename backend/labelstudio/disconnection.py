@@ -1,25 +1,25 @@
-"""Disconnecting a project, and what a person changed since it was connected."""
+"""Disconnecting a project: everything is put back, and what belongs to others stays."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 from backend.errors import LabelStudioRefused, NotFound
-from backend.labelstudio.client import LabelStudioClient, ProjectInfo
+from backend.labelstudio.client import Connection, LabelStudioClient, ProjectInfo
 from backend.labelstudio.connection_record import (
     SAMPLING,
-    TAB_TITLE,
     VERSION_PREFIX,
     ConnectionRecord,
     ConnectionReport,
     Step,
     StepState,
-    find_connection,
+    connections_to_us,
+    of_another_rarefirst,
 )
-from backend.labelstudio.event_hook import trouble
+from backend.labelstudio.tab import TAB_TITLE
 from models.types import Progress, no_progress
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ def disconnect(
 ) -> ConnectionReport:
     """Put everything back: webhook, connection, sampling, model version, tab and our scores.
 
-    What a person changed since is left as it is. The caller forgets the record afterwards.
+    What a person changed since is left as it is, and where another rarefirst stays connected so
+    are the sampling and the tab that it needs too. The caller forgets the record afterwards.
 
     Args:
         client: Label Studio.
@@ -58,51 +59,6 @@ def disconnect(
     return _Disconnecting(
         client, project_id, record, own_url.rstrip("/"), dry_run, own_prefix, pause_s, progress
     ).run()
-
-
-def drift(
-    client: LabelStudioClient,
-    record: ConnectionRecord,
-    *,
-    project: ProjectInfo | None = None,
-    basic_auth: tuple[str, str] | None = None,
-) -> list[str]:
-    """What a person changed since connecting: reported, and left alone.
-
-    Args:
-        client: Label Studio.
-        record: what connecting kept.
-        project: as just read, to save a request.
-        basic_auth: user and password that our endpoints ask for; None: they ask for none.
-    """
-    project = project or client.project(record.project_id)
-    found: list[str] = []
-    if project.sampling != SAMPLING:
-        found.append(
-            f"sampling is {project.sampling!r}; the rarest come first only with {SAMPLING!r}"
-        )
-    connections = {c.id: c for c in client.connections(record.project_id)}
-    connection = connections.get(record.connection_id)
-    if connection is None:
-        found.append("the connection was deleted in Label Studio")
-    else:
-        if connection.title != record.title:
-            found.append(f"the connection was renamed to {connection.title!r}")
-        if connection.url.rstrip("/") != record.url.rstrip("/"):
-            found.append(f"the connection's address was changed to {connection.url}")
-        if connection.state != "CO":
-            found.append("Label Studio shows the connection as not connected")
-    webhooks = {hook.id: hook for hook in client.webhooks(record.project_id)}
-    webhook = None if record.webhook_id is None else webhooks.get(record.webhook_id)
-    if webhook is None:
-        found.append("there is no webhook: new labels are seen by the timer only")
-    else:
-        found += trouble(webhook, basic_auth)
-    if record.view_id is not None and all(
-        view.id != record.view_id for view in client.views(record.project_id)
-    ):
-        found.append(f"the tab {TAB_TITLE!r} was deleted")
-    return found
 
 
 class _Disconnecting:
@@ -133,10 +89,27 @@ class _Disconnecting:
     def run(self) -> ConnectionReport:
         # The webhook and the connection go first, so that nothing below wakes the loop.
         project = self.client.project(self.project_id)
-        title = self._connection()
-        self._sampling(project)
-        self._model_version(project, title)
-        self._tab()
+        connections = self.client.connections(self.project_id)
+        ours = self._ours(connections)
+        self._connections(ours)
+        mine = {connection.id for connection in ours}
+        staying = [
+            c
+            for c in connections
+            if c.id not in mine and of_another_rarefirst(c.model_version, self.own_prefix)
+        ]
+        if staying:
+            self.notes.append(
+                f"another rarefirst stays connected at {staying[0].url}: the sampling and the tab "
+                f"{TAB_TITLE!r}, which it needs too, are left as they are"
+            )
+        else:
+            self._sampling(project)
+        record = self.record
+        titles = {connection.title for connection in ours} or {record.title if record else ""}
+        self._model_version(project, titles - {""})
+        if not staying:
+            self._tab()
         self._scores()
         return ConnectionReport(
             project_id=self.project_id,
@@ -145,23 +118,33 @@ class _Disconnecting:
             notes=tuple(self.notes),
         )
 
-    def _connection(self) -> str:
-        """Delete webhook and connection; returns the connection's title."""
-        record = self.record
-        connections = self.client.connections(self.project_id)
-        ours = next((c for c in connections if record and c.id == record.connection_id), None)
-        ours = ours or find_connection(connections, self.own_url, own_prefix=self.own_prefix)
-        base = ours.url if ours else (record.url if record else self.own_url)
-        url = base.rstrip("/") + "/webhook"
-        hooks = [hook for hook in self.client.webhooks(self.project_id) if hook.url == url]
+    def _ours(self, connections: Sequence[Connection]) -> list[Connection]:
+        """Every connection to us: the one that connecting noted, and others that lead here."""
+        found = connections_to_us(connections, self.own_url, own_prefix=self.own_prefix)
+        noted = self.record.connection_id if self.record else 0
+        found += [
+            c
+            for c in connections
+            if c.id == noted
+            and c not in found
+            and not of_another_rarefirst(c.model_version, self.own_prefix)
+        ]
+        return found
+
+    def _connections(self, ours: Sequence[Connection]) -> None:
+        """Delete the connections and their webhooks."""
+        bases = [c.url for c in ours] or [self.record.url if self.record else self.own_url]
+        urls = dict.fromkeys(base.rstrip("/") + "/webhook" for base in bases)
+        hooks = [hook for hook in self.client.webhooks(self.project_id) if hook.url in urls]
         for hook in hooks:
             if not self.dry_run:
                 self._delete(self.client.delete_webhook, hook.id)
-        self._step("webhook", url if hooks else "none", "none", changes=bool(hooks))
-        if ours is not None and not self.dry_run:
-            self._delete(self.client.delete_connection, ours.id)
-        self._step("connection", ours.url if ours else "none", "none", changes=ours is not None)
-        return ours.title if ours else (record.title if record else "")
+        self._step("webhook", ", ".join(urls) if hooks else "none", "none", changes=bool(hooks))
+        for connection in ours:
+            if not self.dry_run:
+                self._delete(self.client.delete_connection, connection.id)
+        before = ", ".join(connection.url for connection in ours)
+        self._step("connection", before or "none", "none", changes=bool(ours))
 
     def _sampling(self, project: ProjectInfo) -> None:
         record = self.record
@@ -175,9 +158,9 @@ class _Disconnecting:
             self.client.update_project(self.project_id, sampling=before)
         self._step("sampling", project.sampling, before if changes else project.sampling, changes)
 
-    def _model_version(self, project: ProjectInfo, title: str) -> None:
+    def _model_version(self, project: ProjectInfo, titles: Collection[str]) -> None:
         now = project.model_version
-        ours = now.startswith(self.own_prefix) or (bool(title) and now == title)
+        ours = now.startswith(self.own_prefix) or now in titles
         before = self.record.model_version_before if self.record else ""
         if ours and not self.dry_run:
             try:
