@@ -6,12 +6,37 @@ The environment is read here and nowhere else; everything below is passed the ``
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, cast
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-Names = Annotated[tuple[str, ...], NoDecode]
+
+def _split(value: object) -> object:
+    """Take ``a, b`` from the environment."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+PREFIX: Final = "RAREFIRST_"
+#: Who may set a field: the environment only, a project too, or a project but by a name that we
+#: know (what else the environment takes there is code or a file, and any member of a project
+#: writes its extra params).
+Scope = Literal["service", "project", "project, by name"]
+_MARK: Final = "scope"
+_PROJECT: Final[JsonDict] = {_MARK: "project"}
+_PROJECT_BY_NAME: Final[JsonDict] = {_MARK: "project, by name"}
+
+
+def scope_of(info: FieldInfo) -> Scope:
+    """Who may set a field."""
+    extra = info.json_schema_extra
+    return cast(Scope, extra[_MARK]) if isinstance(extra, dict) and _MARK in extra else "service"
 
 
 def _named(*names: str) -> AliasChoices:
@@ -23,7 +48,12 @@ class Settings(BaseSettings):
     """Settings of one service, read from the environment (prefix ``RAREFIRST_``)."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RAREFIRST_", frozen=True, extra="ignore", populate_by_name=True
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        # A compose file hands variables on that nobody set.
+        env_ignore_empty=True,
     )
 
     # Label Studio and who may talk to us.
@@ -120,75 +150,127 @@ class Settings(BaseSettings):
         120.0, gt=0, description="Longest pause between tries while Label Studio is away."
     )
     fit_every_labels: int = Field(
-        10, ge=1, description="New labels that make a new fit due at once."
+        10,
+        ge=1,
+        description="New labels that make a new fit due at once.",
+        json_schema_extra=_PROJECT,
     )
     fit_idle_s: float = Field(
         20.0,
         ge=0,
         description="With fewer new labels than that, a fit is due once this many seconds passed "
         "without a further label.",
+        json_schema_extra=_PROJECT,
     )
     first_queue_images: int = Field(
         2000,
         ge=1,
         description="Embedded images that are enough for a first queue; the rest follow after it.",
+        json_schema_extra=_PROJECT,
     )
 
     # The queue.
-    top_k: int = Field(300, ge=1, description="Tasks whose scores are published.")
+    top_k: int = Field(
+        300,
+        ge=1,
+        le=100_000,
+        description="Tasks whose scores are published.",
+        json_schema_extra=_PROJECT,
+    )
     top_up_below: float = Field(
         0.34,
         ge=0,
         lt=1,
         description="Publish again when less than this share of the published tasks is unlabeled.",
+        json_schema_extra=_PROJECT,
     )
     control_share: float = Field(
         0.0,
         ge=0,
         le=0.5,
         description="Share of the queue drawn at random, for an unbiased estimate of prevalence.",
+        json_schema_extra=_PROJECT,
     )
     preannotate: bool = Field(
-        False, description="Publish the predicted class with each score as a pre-annotation."
+        False,
+        description="Publish the predicted class with each score as a pre-annotation.",
+        json_schema_extra=_PROJECT,
     )
     tail_threshold: float = Field(
-        0.30, gt=0, lt=1, description="A class whose skewness ratio is below this is a tail class."
+        0.30,
+        gt=0,
+        lt=1,
+        description="A class whose skewness ratio is below this is a tail class.",
+        json_schema_extra=_PROJECT,
     )
     tail_min_labels: int | None = Field(
         None,
+        ge=0,
         description="Labels not chosen by our queue that are needed before a class can enter the "
         "tail; empty: 10 for each class, at most 500.",
+        json_schema_extra=_PROJECT,
     )
-    tail_classes: Names = Field((), description="Classes always in the tail, comma-separated.")
-    not_tail_classes: Names = Field((), description="Classes never in the tail, comma-separated.")
+    tail_classes: Names = Field(
+        (), description="Classes always in the tail, comma-separated.", json_schema_extra=_PROJECT
+    )
+    not_tail_classes: Names = Field(
+        (), description="Classes never in the tail, comma-separated.", json_schema_extra=_PROJECT
+    )
     tail_quota: int | None = Field(
-        None, ge=1, description="Labels of a tail class after which it is no longer mined."
+        None,
+        ge=1,
+        description="Labels of a tail class after which it is no longer mined.",
+        json_schema_extra=_PROJECT,
     )
-    scorer: str = Field("rarefirst", description="What orders the queue (models/scorers).")
+    scorer: str = Field(
+        "rarefirst",
+        description="What orders the queue (models/scorers).",
+        json_schema_extra=_PROJECT,
+    )
     autoencoder_space: Literal["prob", "logit"] = Field(
-        "prob", description="prob: the released code of MMM22; logit: the paper's text."
+        "prob",
+        description="prob: the released code of MMM22; logit: the paper's text.",
+        json_schema_extra=_PROJECT,
     )
     recalibration: Literal["regularised", "paper", "released"] = Field(
-        "regularised", description="How the re-calibration layer is trained (METHODS section 2)."
+        "regularised",
+        description="How the re-calibration layer is trained (METHODS section 2).",
+        json_schema_extra=_PROJECT,
     )
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    seed: int = Field(
+        0, ge=0, le=2**32 - 1, description="Seed of everything random.", json_schema_extra=_PROJECT
+    )
 
     # The frozen model.
     backbone: str = Field(
         "cnn4",
         description="torchvision architecture, cnn4, resnet32, or module:factory of your own.",
+        json_schema_extra=_PROJECT_BY_NAME,
     )
     weights: str = Field(
-        "none", description="DEFAULT (torchvision's), a file, or none: trained on your labels."
+        "none",
+        description="DEFAULT (torchvision's), a file, or none: trained on your labels.",
+        json_schema_extra=_PROJECT_BY_NAME,
     )
     feature_layer: str = Field(
-        "", description="Name of the penultimate layer; empty: the input of the last Linear."
+        "",
+        description="Name of the penultimate layer; empty: the input of the last Linear.",
+        json_schema_extra=_PROJECT,
     )
     device: str = Field("auto", description="auto, cpu, or cuda[:N].")
     bootstrap_min_labels: int = Field(
-        40, ge=2, description="Labels before a first model is trained on them."
+        40,
+        ge=2,
+        description="Labels before a first model is trained on them.",
+        json_schema_extra=_PROJECT,
     )
-    bootstrap_steps: int = Field(1500, ge=1, description="Optimiser steps of that training.")
+    bootstrap_steps: int = Field(
+        1500,
+        ge=1,
+        le=100_000,
+        description="Optimiser steps of that training.",
+        json_schema_extra=_PROJECT,
+    )
     embed_batch: int = Field(64, ge=1, description="Images in one forward pass.")
     embed_chunk: int = Field(
         512, ge=1, description="Images embedded before the loop looks whether labels came."
@@ -205,18 +287,16 @@ class Settings(BaseSettings):
     image_cache_mb: int = Field(2048, ge=0, description="Size of the image cache, in MiB.")
 
     # Keeping.
-    keep_versions: int = Field(10, ge=2, description="Model versions kept.")
-    delete_pause_s: float = Field(
-        0.2, ge=0, description="Pause between deletions of old predictions, in seconds."
+    keep_versions: int = Field(
+        10, ge=2, le=1000, description="Model versions kept.", json_schema_extra=_PROJECT
     )
-
-    @field_validator("tail_classes", "not_tail_classes", "allowed_hosts", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        """Take ``a, b`` from the environment."""
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+    delete_pause_s: float = Field(
+        0.2,
+        ge=0,
+        le=60,
+        description="Pause between deletions of old predictions, in seconds.",
+        json_schema_extra=_PROJECT,
+    )
 
     @field_validator("label_studio_url", "own_url")
     @classmethod
@@ -230,9 +310,9 @@ class Settings(BaseSettings):
     def _consistent(self) -> Settings:
         if bool(self.basic_auth_user) != bool(self.basic_auth_pass):
             raise ValueError("set both BASIC_AUTH_USER and BASIC_AUTH_PASS, or neither")
-        both = set(self.tail_classes) & set(self.not_tail_classes)
-        if both:
-            raise ValueError(f"in both tail_classes and not_tail_classes: {sorted(both)}")
+        problem, _ = contradiction(self)
+        if problem:
+            raise ValueError(problem)
         return self
 
     @property
@@ -256,3 +336,12 @@ class Settings(BaseSettings):
             )
             if not value
         )
+
+
+def contradiction(settings: Settings) -> tuple[str, frozenset[str]]:
+    """What a project's settings say against each other, and which fields do; empty if nothing."""
+    both = set(settings.tail_classes) & set(settings.not_tail_classes)
+    if both:
+        fields = frozenset({"tail_classes", "not_tail_classes"})
+        return f"in both tail_classes and not_tail_classes: {sorted(both)}", fields
+    return "", frozenset()
