@@ -11,9 +11,11 @@
     │       ├── AddressBlocked      Label Studio does not talk to our address
     │       └── NotFound
     │           └── ProjectGone     the project was deleted, or is of another organization
+    │               └── ProjectReplaced  a rebuilt database gave its id to another project
     ├── ConnectionIncomplete        connected, but events or scores would not arrive
     ├── NotConnected                the project has no connection to us
     ├── Busy                        a round of the project is running
+    ├── VersionRefused              a version that cannot be served, or must not be deleted
     ├── UnsupportedLabelConfig      the label config is not one that we can serve
     ├── MediaError                  an image that cannot be had
     └── PublishError                Label Studio did not take the scores
@@ -131,6 +133,23 @@ class ProjectGone(NotFound):
         )
 
 
+class ProjectReplaced(ProjectGone):
+    """Another project has this id now: Label Studio's database was rebuilt.
+
+    Attributes:
+        project_id: the id that both have.
+    """
+
+    code = "project_replaced"
+
+    def __init__(self, project_id: int, *, was: int, now: int) -> None:
+        super().__init__(project_id)
+        self.args = (
+            f"project {project_id} of Label Studio was created at {now} (Unix seconds), the one "
+            f"of this folder at {was}: another project has its id now",
+        )
+
+
 class ConnectionIncomplete(BackendError):
     """The project is connected, but something that the loop needs is missing."""
 
@@ -149,6 +168,13 @@ class Busy(BackendError):
     """A round of the project is running and holds it."""
 
     code = "busy"
+    http_status = 409
+
+
+class VersionRefused(BackendError):
+    """A version that cannot be served again, or that is needed and must not be deleted."""
+
+    code = "version_refused"
     http_status = 409
 
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LabelState = Literal["unlabeled", "labeled", "conflict", "skipped"]
+#: ``other``: annotated, but without a choice made with the control that we serve.
+LabelState = Literal["unlabeled", "labeled", "conflict", "skipped", "other"]
 
 _TASKS = pa.schema(
     [
@@ -196,14 +197,7 @@ class Mirror:
     def tasks(self) -> TaskTable:
         """Every mirrored task."""
         self._tasks.checkout_latest()  # type: ignore[no-untyped-call]
-        table = self._tasks.to_arrow().sort_by("id")
-        return TaskTable(
-            ids=table["id"].to_numpy().astype(np.int64),
-            uris=_strings(table["uri"]),
-            digests=_strings(table["uri_digest"]),
-            states=_strings(table["state"]),
-            labels=_strings(table["label"]),
-        )
+        return task_table(self._tasks)
 
     # Features ---------------------------------------------------------------------------------
 
@@ -227,30 +221,19 @@ class Mirror:
         ]
         if logits is not None:
             columns.append(_matrix(logits.astype(np.float32), pa.float32()))
-        self._table(_feature_name(fingerprint), schema).add(pa.table(columns, schema=schema))
-        self._written(_feature_name(fingerprint))
+        self._table(feature_name(fingerprint), schema).add(pa.table(columns, schema=schema))
+        self._written(feature_name(fingerprint))
 
     def features(self, fingerprint: str) -> FeatureTable | None:
         """The features of one backbone, or None where nothing was embedded with it yet."""
-        name = _feature_name(fingerprint)
+        name = feature_name(fingerprint)
         if name not in self._names():
             return None
-        table = self._db.open_table(name).to_arrow()
-        ids = table["id"].to_numpy().astype(np.int64)
-        # The last row of an id counts: reverse, take first occurrences.
-        unique, first = np.unique(ids[::-1], return_index=True)
-        rows = len(ids) - 1 - first
-        logits = _rows(table["logits"])[rows] if "logits" in table.column_names else None
-        return FeatureTable(
-            ids=unique,
-            digests=_strings(table["digest"])[rows],
-            vectors=_rows(table["vector"])[rows],
-            logits=logits,
-        )
+        return feature_table(self._db.open_table(name))
 
     def drop_features_except(self, keep: Iterable[str]) -> None:
         """Drop the features of backbones that are no longer used."""
-        kept = {_feature_name(fingerprint) for fingerprint in keep}
+        kept = {feature_name(fingerprint) for fingerprint in keep}
         for name in self._names():
             if name.startswith("features_") and name not in kept:
                 self._db.drop_table(name)
@@ -269,7 +252,36 @@ class Mirror:
         self._tasks.checkout_latest()  # type: ignore[no-untyped-call]
 
 
-def _feature_name(fingerprint: str) -> str:
+def task_table(table: Table) -> TaskTable:
+    """All rows of a ``tasks`` table."""
+    rows = table.to_arrow().sort_by("id")
+    return TaskTable(
+        ids=rows["id"].to_numpy().astype(np.int64),
+        uris=_strings(rows["uri"]),
+        digests=_strings(rows["uri_digest"]),
+        states=_strings(rows["state"]),
+        labels=_strings(rows["label"]),
+    )
+
+
+def feature_table(table: Table) -> FeatureTable:
+    """The rows of a ``features_*`` table that count."""
+    found = table.to_arrow()
+    ids = found["id"].to_numpy().astype(np.int64)
+    # The last row of an id counts: reverse, take first occurrences.
+    unique, first = np.unique(ids[::-1], return_index=True)
+    rows = len(ids) - 1 - first
+    logits = _rows(found["logits"])[rows] if "logits" in found.column_names else None
+    return FeatureTable(
+        ids=unique,
+        digests=_strings(found["digest"])[rows],
+        vectors=_rows(found["vector"])[rows],
+        logits=logits,
+    )
+
+
+def feature_name(fingerprint: str) -> str:
+    """Name of the table that holds a frozen model's features."""
     return f"features_{fingerprint[:16]}"
 
 

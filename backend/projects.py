@@ -4,6 +4,7 @@
         project.json      which project of which Label Studio this is
         connection.json   what `connect` found and set, so that `disconnect` can put it back
         tail.json         the sticky tail
+        pinned.json       a version that a person activated; released.json: why it was given up
         sync.json         how far the mirror has read
         failures.json     images that could not be read: reason, tries, next try
         publication.json  the queue that Label Studio serves, and one that is being imported
@@ -101,6 +102,12 @@ class Publications(BaseModel):
     previous: Publication | None = None
     candidate: Publication | None = None
     leftovers: tuple[str, ...] = ()
+
+    @property
+    def versions(self) -> frozenset[str]:
+        """Registry versions that a publication comes from: they must not be deleted."""
+        known = (self.published, self.previous, self.candidate)
+        return frozenset(publication.version for publication in known if publication is not None)
 
 
 class ProgressNote(BaseModel):

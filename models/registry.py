@@ -82,6 +82,11 @@ class Version:
     path: Path
     card: VersionCard
 
+    @property
+    def number(self) -> int:
+        """The number in its name."""
+        return _number(self.name)
+
 
 class VersionRegistry:
     """The versions under one folder.

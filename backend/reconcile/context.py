@@ -24,7 +24,7 @@ from backend.reconcile.ledger import UNBIASED, Ledger
 from backend.reconcile.state import BackboneState, Failures, SyncState
 from backend.settings import Settings
 from models.backbones import Backbone
-from models.registry import VersionRegistry
+from models.registry import Version, VersionRegistry
 from models.types import Examples
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,11 @@ class LabelSnapshot(BaseModel):
         return dict(zip(self.ids, self.labels, strict=True))
 
 
+def snapshot_of(version: Version) -> LabelSnapshot:
+    """The labels that a version was fitted on."""
+    return LabelSnapshot.model_validate_json((version.path / "labels.json").read_bytes())
+
+
 class ProjectContext:
     """One project in the hands of the loop."""
 
@@ -80,6 +85,8 @@ class ProjectContext:
         self.interface: ImageChoices | None = None
         self.standing_problems: list[str] = []
         self.drift: list[str] = []
+        self.scores_gone = ""  # the publication whose scores were found missing in Label Studio
+        self.to_delete: tuple[str, list[int]] = ("", [])  # an old publication and its predictions
         self._tasks: TaskTable | None = None
         self._features: tuple[str, FeatureTable | None] | None = None
         self._backbone: Backbone | None = None

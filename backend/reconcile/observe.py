@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from backend.pinning import pinned, released
 from backend.projects import Publications
 from backend.reconcile.actions import bootstrap, embed
-from backend.reconcile.context import LabelSnapshot, ProjectContext
+from backend.reconcile.context import ProjectContext, snapshot_of
 from backend.reconcile.ownership import ownership
 from backend.reconcile.plan import Plan
-from backend.reconcile.state import FitFacts, QueueFacts, State
+from backend.reconcile.state import FitFacts, PinFacts, QueueFacts, State
 from backend.reports import ProjectReport
 
 
@@ -37,6 +38,7 @@ def observe(context: ProjectContext, *, synced: bool) -> State:
     backbone = context.backbone_state
     publications = store.publications()
     owned = ownership(context, publications)
+    fit = _fit_facts(context, labels)
     return State(
         synced=True,
         completed=context.connection is not None,
@@ -54,7 +56,7 @@ def observe(context: ProjectContext, *, synced: bool) -> State:
         embedded_pool=int(unlabeled[embedded].sum()),
         embedded=len(embedded),
         pool=int(unlabeled.sum()),
-        fit=_fit_facts(context, labels),
+        fit=fit,
         queue=_queue_facts(context, publications),
         candidate=publications.candidate is not None,
         may_switch=owned.ours,
@@ -62,6 +64,7 @@ def observe(context: ProjectContext, *, synced: bool) -> State:
         lost=owned.lost,
         leftovers=len(publications.leftovers),
         force_fit=store.hinted_at("force_fit") is not None,
+        pin=_pin_facts(context, fit),
     )
 
 
@@ -69,8 +72,7 @@ def _fit_facts(context: ProjectContext, labels: dict[int, str]) -> FitFacts | No
     version = context.registry.active()
     if version is None:
         return None
-    text = (version.path / "labels.json").read_bytes()
-    snapshot = LabelSnapshot.model_validate_json(text)
+    snapshot = snapshot_of(version)
     known = snapshot.as_dict()
     differing = sum(known.get(i) != labels.get(i) for i in known.keys() | labels.keys())
     backbone = context.backbone_state
@@ -81,6 +83,16 @@ def _fit_facts(context: ProjectContext, labels: dict[int, str]) -> FitFacts | No
         and version.card.backbone_fingerprint == backbone.fingerprint,
         same_classes=snapshot.classes == context.sync.classes,
     )
+
+
+def _pin_facts(context: ProjectContext, fit: FitFacts | None) -> PinFacts | None:
+    pin = pinned(context.store)
+    if pin is None:
+        return None
+    in_place = (
+        fit is not None and fit.version == pin.version and fit.same_backbone and fit.same_classes
+    )
+    return PinFacts(pin.version, in_place)
 
 
 def _queue_facts(context: ProjectContext, publications: Publications) -> QueueFacts | None:
@@ -138,7 +150,7 @@ def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "")
         tail=tail.names,
         unlearnable=tail.unlearnable,
         labels_since_fit=fit.labels_differing if fit else len(labels),
-        backbone=f"{backbone.how} {context.settings.backbone}" if backbone else "",
+        backbone=f"{backbone.how} {backbone.source.partition('|')[0]}" if backbone else "",
         version=version.name if version else "",
         queue_left=queue_left(context, store.publications()),
         next=f"{plan.step}: {plan.why}" if plan.step else plan.why,
@@ -152,6 +164,9 @@ def _explanations(context: ProjectContext, version: object) -> tuple[str, ...]:
     from models.registry import Version
 
     said = [*context.tail.notes, *context.registry.problems]
+    given_up = released(context.store)
+    if given_up:
+        said.append(given_up)
     if isinstance(version, Version) and version.card.explanation:
         said.append(version.card.explanation)
     return tuple(said)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from backend.reconcile.state import State
+from backend.reconcile.state import PinFacts, State
 from backend.settings import Settings
 
-Step = Literal["sync", "connect", "bootstrap", "embed", "fit", "publish", "cleanup"]
+Step = Literal["sync", "connect", "activate", "bootstrap", "embed", "fit", "publish", "cleanup"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,13 @@ def plan(state: State, settings: Settings) -> Plan:
         return Plan("connect", "the connection was made by hand and is completed once")
     if state.config_error:
         return Plan(None, state.config_error)
+    pin = None if state.force_fit else state.pin  # Start training ends it
+    if pin is not None and not pin.in_place:
+        return Plan("activate", f"a person activated {pin.version}")
     waiting: list[str] = []
-    bootstrap = _bootstrap(state, settings, waiting)
+    if pin is not None:
+        waiting.append(_held(pin, state))
+    bootstrap = "" if pin is not None else _bootstrap(state, settings, waiting)
     if bootstrap:
         return Plan("bootstrap", bootstrap, waiting=tuple(waiting))
     if state.missing_labeled:
@@ -56,10 +61,12 @@ def plan(state: State, settings: Settings) -> Plan:
         return Plan("embed", why, which="labeled", waiting=tuple(waiting))
     wanted = min(settings.first_queue_images, state.pool)
     serving = state.queue is not None and state.fit is not None and state.fit.same_backbone
+    if pin is not None and state.queue is not None and state.queue.version != pin.version:
+        serving = False  # tasks that are newer than an older version get their place in its order
     if state.missing_pool and state.embedded_pool < wanted and not serving:
         why = f"{state.embedded_pool} of the {wanted} images for a first queue are embedded"
         return Plan("embed", why, waiting=tuple(waiting))
-    fit = _fit(state, settings, waiting)
+    fit = "" if pin is not None else _fit(state, settings, waiting)
     if fit:
         return Plan("fit", fit, waiting=tuple(waiting))
     publish = _publish(state, settings, waiting)
@@ -72,6 +79,14 @@ def plan(state: State, settings: Settings) -> Plan:
         why = f"{state.leftovers} old sets of scores are in Label Studio"
         return Plan("cleanup", why, idle=True, waiting=tuple(waiting))
     return Plan(None, "everything is done; waiting for labels", waiting=tuple(waiting))
+
+
+def _held(pin: PinFacts, state: State) -> str:
+    """What the loop leaves undone while it keeps to a version that a person activated."""
+    words = f"nothing is fitted: a person activated {pin.version}"
+    if state.backbone_wanted:
+        words += ", though the settings ask for another frozen model"
+    return f"{words}; `rarefirst versions follow` or Start training ends that"
 
 
 def _bootstrap(state: State, settings: Settings, waiting: list[str]) -> str:

@@ -13,15 +13,17 @@ class SyncState(BaseModel):
 
     Attributes:
         watermark: newest ``updated_at`` read, by Label Studio's clock.
+        newest_task: the task that has it.
         ids_checked_s: when task ids were last compared, Unix seconds.
         labels_changed_s: when a label last changed in the mirror, Unix seconds.
         classes: the labels of the config, in its order.
-        config_digest: of the config that the mirror was read with.
+        config_digest: of the part of the config that the mirror was read with.
     """
 
     model_config = ConfigDict(frozen=True)
 
     watermark: datetime | None = None
+    newest_task: int | None = None
     ids_checked_s: float = 0.0
     labels_changed_s: float = 0.0
     classes: tuple[str, ...] = ()
@@ -88,6 +90,19 @@ class QueueFacts:
 
 
 @dataclass(frozen=True)
+class PinFacts:
+    """The version that a person activated.
+
+    Attributes:
+        version: its name.
+        in_place: it is the active one, for the config's classes, with its frozen model.
+    """
+
+    version: str
+    in_place: bool
+
+
+@dataclass(frozen=True)
 class State:
     """Everything that decides what to do next for one project.
 
@@ -112,6 +127,7 @@ class State:
         lost: Label Studio no longer holds the published scores.
         leftovers: old sets of scores that are still in Label Studio.
         force_fit: a person pressed Start training.
+        pin: None where no person activated a version.
     """
 
     paused: bool = False
@@ -139,3 +155,4 @@ class State:
     lost: bool = False
     leftovers: int = 0
     force_fit: bool = False
+    pin: PinFacts | None = None

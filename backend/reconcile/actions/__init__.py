@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from backend.reconcile.actions import bootstrap, cleanup, connect, embed, fit, publish, sync
+from backend.reconcile.actions import (
+    activate,
+    bootstrap,
+    cleanup,
+    connect,
+    embed,
+    fit,
+    publish,
+    sync,
+)
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.plan import Plan, Step
 
@@ -13,6 +22,7 @@ Action = Callable[[ProjectContext, Plan], None]
 ACTIONS: Mapping[Step, Action] = {
     "sync": sync.run,
     "connect": connect.run,
+    "activate": activate.run,
     "bootstrap": bootstrap.run,
     "embed": embed.run,
     "fit": fit.run,

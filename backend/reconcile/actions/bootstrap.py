@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from backend.errors import LabelStudioUnavailable, MediaError, Unauthorized
 from backend.files import write_atomically
+from backend.reconcile import frozen_models
 from backend.reconcile.context import ProjectContext, device
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import BackboneState
@@ -128,13 +129,8 @@ def _activate(context: ProjectContext, backbone: Backbone, state: BackboneState)
         shutil.rmtree(temporary, ignore_errors=True)
         backbone.save(temporary)
         temporary.rename(folder)
-    old = context.backbone_state
-    context.store.write("backbone.json", state)
-    keep = {state.fingerprint, *((old.fingerprint,) if old else ())}
-    context.mirror.drop_features_except(keep)
-    for path in context.store.path("backbones").iterdir():
-        if path.name not in {fingerprint[:16] for fingerprint in keep}:
-            shutil.rmtree(path, ignore_errors=True)
+    frozen_models.make_active(context.store, state)
+    frozen_models.drop_unneeded(context)
     context.forget_features()
 
 

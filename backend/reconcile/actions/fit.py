@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from backend.pinning import follow
+from backend.reconcile import frozen_models
 from backend.reconcile.context import LabelSnapshot, ProjectContext, Tail
 from backend.reconcile.plan import Plan
 from models.config import MinerConfig
@@ -20,6 +22,8 @@ from models.types import ClassSpace, LabeledExamples
 def run(context: ProjectContext, plan: Plan) -> None:
     """Fit a new version and make it the active one."""
     asked = context.store.hint_mark("force_fit")
+    if asked is not None:
+        follow(context.store)  # Start training ends what was activated by hand
     settings, classes = context.settings, context.sync.classes
     context.store.note("fit", 0, 1, "re-calibration layer and autoencoder")
     tail = _decide_tail(context)
@@ -79,7 +83,8 @@ def run(context: ProjectContext, plan: Plan) -> None:
         ),
     )
     context.registry.activate(version.name)
-    context.registry.prune()
+    context.registry.prune(spare=context.store.publications().versions)
+    frozen_models.drop_unneeded(context)
     if asked is not None:
         context.store.take_hint("force_fit", asked)
 

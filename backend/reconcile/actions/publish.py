@@ -21,13 +21,14 @@ from backend.instance import version_prefix
 from backend.labelstudio.client import PredictionItem
 from backend.labelstudio.results import published_scores
 from backend.projects import Publication, Publications, PublishedScores
-from backend.reconcile.context import ProjectContext
+from backend.reconcile.context import ProjectContext, snapshot_of
+from backend.reconcile.order import control_ids, draw_of, window
 from backend.reconcile.ownership import ownership
 from backend.reconcile.plan import Plan
 from models.recipes.fit_miner import Miner
 from models.registry import Version
 from models.tasks.classification import choice_region
-from models.types import Judgement, RankedQueue
+from models.types import Examples, Judgement, RankedQueue
 
 logger = logging.getLogger(__name__)
 
@@ -43,15 +44,9 @@ def run(context: ProjectContext, plan: Plan) -> None:
     context.store.note("publish", 0, 3, "ranking the pool")
     miner = Miner.load(version.path)
     rows = context.embedded_rows()
-    unlabeled = rows[context.tasks().states[rows] == "unlabeled"]
-    pool = context.examples(unlabeled)
-    seed = context.settings.seed
-    ranked = miner.queue(pool, budget=context.settings.top_k, seed=seed)
-    ranked, control = mix_in_control(
-        ranked, pool.ids, share=context.settings.control_share, seed=seed + len(context.labels())
-    )
-    judged = miner.judge(context.examples(rows))
-    scores = _scores(context, judged, ranked)
+    examples = context.examples(rows)
+    ranked = _window(context, version, miner, examples, rows)
+    scores = _scores(context, miner.judge(examples), ranked)
     publication = Publication(
         name=version_prefix(context.settings.data_dir) + f"{version.name}-{secrets.token_hex(2)}",
         version=version.name,
@@ -59,7 +54,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
         state="importing",
         created_at=datetime.now(UTC),
         task_ids=tuple(int(i) for i in ranked.ids),
-        control_ids=control,
+        control_ids=control_ids(ranked),
         labels=len(context.labels()),
         embedded=len(rows),
         tail=version.card.tail,
@@ -67,33 +62,24 @@ def run(context: ProjectContext, plan: Plan) -> None:
     _import(context, publication, scores, version)
 
 
-def mix_in_control(
-    ranked: RankedQueue, pool: NDArray[np.int64], *, share: float, seed: int
-) -> tuple[RankedQueue, tuple[int, ...]]:
-    """Spread a uniform draw from the pool evenly over the queue; returns it and the drawn ids."""
-    size = len(ranked.ids)
-    count = round(share * size)
-    if not count:
-        return ranked, ()
-    drawn = np.random.default_rng(seed).choice(pool, size=min(count, len(pool)), replace=False)
-    chosen = {int(i) for i in drawn}
-    mined = [
-        (int(i), reason)
-        for i, reason in zip(ranked.ids, ranked.reasons, strict=True)
-        if int(i) not in chosen
-    ][: size - len(chosen)]
-    total = len(mined) + len(chosen)
-    places = set(np.linspace(0, total - 1, len(chosen)).round().astype(int).tolist())
-    from_control, from_mined = iter(drawn.tolist()), iter(mined)
-    mixed = [
-        (next(from_control), "control") if place in places else next(from_mined)
-        for place in range(total)
-    ]
-    queue = RankedQueue(
-        ids=np.asarray([i for i, _ in mixed], dtype=np.int64),
-        reasons=tuple(reason for _, reason in mixed),
+def _window(
+    context: ProjectContext,
+    version: Version,
+    miner: Miner,
+    examples: Examples,
+    rows: NDArray[np.int64],
+) -> RankedQueue:
+    """What of the version's order is to be published: its first unlabeled tasks."""
+    settings, tasks = context.settings, context.tasks()
+    return window(
+        miner,
+        examples,
+        fitted_on=np.asarray(snapshot_of(version).ids, dtype=np.int64),
+        open_ids=tasks.ids[rows[tasks.states[rows] == "unlabeled"]],
+        size=settings.top_k,
+        draw=draw_of(version, settings),
+        seed=version.card.seed,
     )
-    return queue, tuple(sorted(chosen))
 
 
 def _settle_candidate(context: ProjectContext) -> None:

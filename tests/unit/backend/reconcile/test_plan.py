@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from backend.reconcile.plan import plan
-from backend.reconcile.state import BackboneState, FitFacts, QueueFacts, State
+from backend.reconcile.state import BackboneState, FitFacts, PinFacts, QueueFacts, State
 from backend.settings import Settings
 
 SETTINGS = Settings(fit_every_labels=10, fit_idle_s=20, top_up_below=0.34)
@@ -15,6 +15,7 @@ TRAINED = BackboneState(fingerprint="f" * 64, how="bootstrapped", labels=160)
 UNTRAINED = BackboneState(fingerprint="0" * 64, how="untrained")
 FIT = FitFacts("v0002", labels_differing=0, same_backbone=True, same_classes=True)
 QUEUE = QueueFacts(version="v0002", size=300, left=300, embedded=1560)
+PINNED = PinFacts("v0002", in_place=True)
 DONE = State(
     usable_labels=160,
     label_kinds=10,
@@ -119,6 +120,52 @@ def queue(**changes: object) -> QueueFacts:
         pytest.param(
             {"leftovers": 1, "fit": fit(labels_differing=10)}, "fit", id="labels-before-old-scores"
         ),
+        pytest.param(
+            {"pin": PinFacts("v0001", in_place=False)}, "activate", id="activated-by-a-person"
+        ),
+        pytest.param(
+            {"pin": PinFacts("v0001", in_place=False), "fit": None, "backbone": None},
+            "activate",
+            id="activated-and-nothing-else-there",
+        ),
+        pytest.param(
+            {"pin": PINNED, "fit": fit(labels_differing=99)}, None, id="pinned-fits-nothing"
+        ),
+        pytest.param(
+            {"pin": PINNED, "usable_labels": 320}, None, id="pinned-trains-no-frozen-model"
+        ),
+        pytest.param(
+            {"pin": PINNED, "backbone_wanted": True}, None, id="pinned-keeps-its-frozen-model"
+        ),
+        pytest.param(
+            {"pin": PINNED, "queue": queue(version="v0009")}, "publish", id="pinned-is-published"
+        ),
+        pytest.param({"pin": PINNED, "queue": queue(left=101)}, "publish", id="pinned-top-up"),
+        pytest.param({"pin": PINNED, "missing_pool": 5}, "embed", id="pinned-embeds"),
+        pytest.param(
+            {"pin": PINNED, "missing_pool": 5, "pool": 1405, "queue": queue(version="v0009")},
+            "embed",
+            id="newer-tasks-before-an-older-version-is-published",
+        ),
+        pytest.param(
+            {
+                "pin": PINNED,
+                "missing_pool": 500,
+                "pool": 3500,
+                "embedded_pool": 3000,
+                "queue": queue(version="v0009"),
+            },
+            "publish",
+            id="enough-of-them-are-embedded",
+        ),
+        pytest.param({"pin": PINNED, "leftovers": 1}, "cleanup", id="pinned-cleans-up"),
+        pytest.param({"pin": PINNED, "force_fit": True}, "fit", id="start-training-ends-the-pin"),
+        pytest.param(
+            {"pin": PinFacts("v0001", in_place=False), "force_fit": True},
+            "fit",
+            id="start-training-after-activating",
+        ),
+        pytest.param({"pin": PINNED, "paused": True}, None, id="paused-and-pinned"),
     ],
 )
 def test_next_step(changes: dict[str, object], step: str | None) -> None:
@@ -140,3 +187,11 @@ def test_says_why_not_yet() -> None:
 
 def test_paused_says_how_to_go_on() -> None:
     assert "rarefirst resume" in plan(State(paused=True), SETTINGS).why
+
+
+def test_pinned_says_what_ends_it() -> None:
+    state = replace(DONE, pin=PINNED, backbone_wanted=True, fit=fit(labels_differing=99))
+    (words,) = plan(state, SETTINGS).waiting
+    assert "a person activated v0002" in words
+    assert "another frozen model" in words
+    assert "rarefirst versions follow" in words
