@@ -40,8 +40,21 @@ def drift(
     project = project or client.project(record.project_id)
     if connections is None:
         connections = client.connections(record.project_id)
-    found = project_drift(project)
-    found += _connection_drift(record, connections)
+    return project_drift(project) + connection_drift(
+        client, record, connections=connections, basic_auth=basic_auth, own_prefix=own_prefix
+    )
+
+
+def connection_drift(
+    client: LabelStudioClient,
+    record: ConnectionRecord,
+    *,
+    connections: Sequence[Connection],
+    basic_auth: tuple[str, str] | None,
+    own_prefix: str,
+) -> list[str]:
+    """What the connection, its webhook, the tab and other connections show; see ``drift``."""
+    found = _connection(record, connections)
     ours = connections_to_us(connections, record.url, own_prefix=own_prefix)
     if len(ours) > 1:
         found.append(several(ours))
@@ -93,13 +106,11 @@ def another_rarefirst(strangers: Sequence[Connection], own_prefix: str) -> list[
     ]
 
 
-def _connection_drift(record: ConnectionRecord, connections: Sequence[Connection]) -> list[str]:
+def _connection(record: ConnectionRecord, connections: Sequence[Connection]) -> list[str]:
     connection = next((c for c in connections if c.id == record.connection_id), None)
     if connection is None:
         return ["the connection was deleted in Label Studio"]
     found = []
-    if connection.title != record.title:
-        found.append(f"the connection was renamed to {connection.title!r}")
     if connection.url.rstrip("/") != record.url.rstrip("/"):
         found.append(f"the connection's address was changed to {connection.url}")
     if connection.state != CONNECTED:

@@ -13,24 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from backend.errors import BackendError
+from backend.errors import BackendError, ProjectReplaced
 from backend.labelstudio.client import LabelStudioClient, ProjectInfo
 from backend.labelstudio.connection import ConnectionRecord
 from backend.labelstudio.interface import ImageChoices
 from backend.labelstudio.media import MediaFetcher
 from backend.mirror import UNREADABLE, FeatureTable, Mirror, TaskTable
+from backend.project_settings import effective
 from backend.projects import Hint, ProjectStore
 from backend.reconcile.ledger import UNBIASED, Ledger
 from backend.reconcile.state import BackboneState, Failures, SyncState
 from backend.settings import Settings
 from models.backbones import Backbone
-from models.registry import Version, VersionRegistry
+from models.registry import VersionRegistry
 from models.types import Examples
 
 logger = logging.getLogger(__name__)
 
 #: Hints that a look at Label Studio settles.
-LOOK: tuple[Hint, ...] = ("changed", "deleted")
+LOOK: tuple[Hint, ...] = ("changed", "deleted", "settings")
 
 
 class Tail(BaseModel):
@@ -43,27 +44,14 @@ class Tail(BaseModel):
     notes: tuple[str, ...] = ()
 
 
-class LabelSnapshot(BaseModel):
-    """The labels that a version was fitted on (``labels.json`` in its folder)."""
-
-    model_config = ConfigDict(frozen=True)
-
-    ids: tuple[int, ...]
-    labels: tuple[str, ...]
-    classes: tuple[str, ...]
-
-    def as_dict(self) -> dict[int, str]:
-        """Label by task id."""
-        return dict(zip(self.ids, self.labels, strict=True))
-
-
-def snapshot_of(version: Version) -> LabelSnapshot:
-    """The labels that a version was fitted on."""
-    return LabelSnapshot.model_validate_json((version.path / "labels.json").read_bytes())
-
-
 class ProjectContext:
-    """One project in the hands of the loop."""
+    """One project in the hands of the loop.
+
+    Attributes:
+        service: the settings of the whole service.
+        settings: those that count for this project.
+        settings_looked_at: when its own were read from Label Studio, by this process's clock.
+    """
 
     def __init__(
         self,
@@ -73,19 +61,22 @@ class ProjectContext:
         store: ProjectStore,
         project_id: int,
     ) -> None:
-        self.settings = settings
+        self.service = settings
+        self.settings = effective(settings, store)
+        self.settings_looked_at: float | None = None
         self.client = client
         self.media = media
         self.store = store
         self.project_id = project_id
         self.mirror = Mirror(store.path("mirror"))
         self.ledger = Ledger(store.path("ledger.jsonl"))
-        self.registry = VersionRegistry(store.path("versions"), keep=settings.keep_versions)
+        self.registry = VersionRegistry(store.path("versions"), keep=self.settings.keep_versions)
         self.project: ProjectInfo | None = None
         self.interface: ImageChoices | None = None
         self.standing_problems: list[str] = []
         self.drift: list[str] = []
         self.scores_gone = ""  # the publication whose scores were found missing in Label Studio
+        self.not_ours = ""  # a model version that was found to be somebody else's in this look
         self.to_delete: tuple[str, list[int]] = ("", [])  # an old publication and its predictions
         self._tasks: TaskTable | None = None
         self._features: tuple[str, FeatureTable | None] | None = None
@@ -93,6 +84,11 @@ class ProjectContext:
         self._scored: tuple[str, NDArray[np.int64]] | None = None
         self._marks: dict[Hint, int | None] = {}
         self._looked_at = 0.0
+
+    def take_settings(self) -> None:
+        """Go by the settings that are kept for the project now."""
+        self.settings = effective(self.service, self.store)
+        self.registry.keep = self.settings.keep_versions
 
     # What is kept in the store ----------------------------------------------------------------
 
@@ -131,6 +127,7 @@ class ProjectContext:
         """Remember which hints there are: others, or newer ones, make another look worth it."""
         self._marks = {what: self.store.hint_mark(what) for what in LOOK}
         self._looked_at = time.monotonic()
+        self.not_ours = ""
 
     def end_looking(self) -> None:
         """What was hinted before the look has been seen."""
@@ -194,6 +191,18 @@ class ProjectContext:
             ids = np.empty(0, dtype=np.int64) if scores is None else scores.ids
             self._scored = (name, ids)
         return self._scored[1]
+
+    def look_at_project(self) -> ProjectInfo:
+        """Ask Label Studio for the project, and make sure that it is the one of this folder.
+
+        Raises:
+            ProjectReplaced: a rebuilt database gave its id to another project.
+        """
+        project, card = self.client.project(self.project_id), self.store.card
+        if card is not None and card.created_s != project.created_s:
+            raise ProjectReplaced(project.id, was=card.created_s, now=project.created_s)
+        self.project = project
+        return project
 
     def mirror_lost(self, error: Exception) -> BackendError:
         """Set an unreadable mirror aside; what was in it is read and embedded again."""

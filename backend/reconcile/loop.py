@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -16,6 +16,7 @@ from backend.errors import (
     LabelStudioUnavailable,
     NotConnected,
     ProjectGone,
+    ProjectReplaced,
     Unauthorized,
 )
 from backend.instance import version_prefix
@@ -24,13 +25,13 @@ from backend.labelstudio.connection import (
     ConnectionReport,
     connect,
     disconnect,
-    drift,
     find_connection,
 )
 from backend.labelstudio.media import MediaFetcher
 from backend.projects import ProjectStore, ProjectStores
 from backend.reconcile.actions import ACTIONS
-from backend.reconcile.connected import known_before, leave, remember, settle
+from backend.reconcile.connected import cut_off, known_before, leave, park, remember, settle
+from backend.reconcile.connection_watch import ConnectionWatch
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.observe import observe, report
 from backend.reconcile.plan import Plan, plan
@@ -85,20 +86,37 @@ class Reconciler:
         self.media = MediaFetcher.from_settings(client, settings)
         self._contexts: dict[str, ProjectContext] = {}
         self._backoff: dict[str, _Backoff] = {}
-        self._drift_checked: dict[str, float] = {}
+        self._watch = ConnectionWatch(settings, client, self.own_prefix)
 
     # Projects ---------------------------------------------------------------------------------
 
     def discover(self) -> list[ProjectStore]:
         """Ask Label Studio which projects are connected to us; new ones get a store."""
         found = []
-        for project in self.client.projects():
+        projects = self.client.projects()
+        self._park_replaced({project.id: project.created_s for project in projects})
+        for project in projects:
             known = self.stores.find(project.id, project.created_s)
             if known is not None:
                 found.append(known)
             elif self._is_ours(project.id):
                 found.append(self._store(project.id))
         return found
+
+    def _park_replaced(self, created: Mapping[int, int]) -> None:
+        """Rest the folders whose id is another project's now; paused ones have no rounds to see it.
+
+        Args:
+            created: when each project of Label Studio was made, Unix seconds, by id.
+        """
+        for store in self.stores.all():
+            card = store.card
+            now = created.get(card.project_id) if card is not None else None
+            if card is None or now is None or now == card.created_s:
+                continue
+            with store.lock() as held:
+                if held:
+                    self._park(store, ProjectReplaced(card.project_id, was=card.created_s, now=now))
 
     def register(self, project_id: int) -> ProjectStore | None:
         """The store of a project that says it is connected to us; None if Label Studio denies it.
@@ -213,8 +231,10 @@ class Reconciler:
             try:
                 before = dict(context.counts())
                 self._work(context, worked, reason)
-            except (ProjectGone, NotConnected) as error:
-                self._leave(store, error)
+            except ProjectGone as error:
+                self._park(store, error)
+            except NotConnected as error:
+                self._cut_off(store, error)
             except (BackendError, ModelError) as error:
                 self._failed(context, backoff, worked, error)
             except Exception as error:
@@ -250,10 +270,12 @@ class Reconciler:
         return self._contexts[store.key]
 
     def _work(self, context: ProjectContext, worked: _Worked, reason: str) -> None:
+        if reason == "timer":
+            self._watch.look(context)
         synced = False
         for _ in range(_MOST_STEPS):
             state = observe(context, synced=synced)
-            step = plan(state, self.settings)
+            step = plan(state, context.settings)
             if synced or state.paused:
                 self._write_report(context, state, step)
             if step.step is None:
@@ -271,30 +293,26 @@ class Reconciler:
             synced = synced or step.step == "sync"
         else:
             raise RuntimeError("a round did not come to an end; please report this")
-        if reason == "timer":
-            self._check_drift(context)
 
     def _write_report(self, context: ProjectContext, state: State, step: Plan) -> None:
         context.store.write("report.json", report(context, state, step))
 
-    def _check_drift(self, context: ProjectContext) -> None:
-        """Now and then, see what a person changed; it is reported and left alone."""
-        record = context.connection
-        checked = self._drift_checked.get(context.store.key, -self.settings.discover_s)
-        if record is None or time.monotonic() - checked < self.settings.discover_s:
-            return
-        self._drift_checked[context.store.key] = time.monotonic()
-        if not self._connected(context.project_id):
-            raise NotConnected(
-                f"the connection of project {context.project_id} was deleted in Label Studio"
-            )
-        context.drift = drift(self.client, record, basic_auth=self.settings.basic_auth)
+    def _park(self, store: ProjectStore, error: BackendError) -> None:
+        """Label Studio has no such project, or another one under its id: its folder rests."""
+        logger.warning("project folder %s rests: %s", store.key, error)
+        park(store)
+        self._forget(store)
 
-    def _leave(self, store: ProjectStore, error: BackendError) -> None:
-        """Gone from Label Studio, or not connected any more: the loop leaves it."""
+    def _cut_off(self, store: ProjectStore, error: BackendError) -> None:
+        """Not connected any more: the loop leaves the project."""
         logger.warning("project folder %s is left alone: %s", store.key, error)
-        leave(store)
+        cut_off(store)
+        self._forget(store)
+
+    def _forget(self, store: ProjectStore) -> None:
         self._contexts.pop(store.key, None)
+        self._backoff.pop(store.key, None)
+        self._watch.forget(store.key)
 
     def _failed(
         self, context: ProjectContext, backoff: _Backoff, worked: _Worked, error: Exception

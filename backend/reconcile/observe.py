@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from backend.labelstudio.drift import project_drift
 from backend.pinning import pinned, released
 from backend.projects import Publications
-from backend.reconcile.actions import bootstrap, embed
-from backend.reconcile.context import ProjectContext, snapshot_of
+from backend.reconcile.actions import bootstrap, cleanup, embed
+from backend.reconcile.context import ProjectContext
+from backend.reconcile.made_with import changed, fit_settings, made_with, publication_settings
 from backend.reconcile.ownership import ownership
 from backend.reconcile.plan import Plan
-from backend.reconcile.state import FitFacts, PinFacts, QueueFacts, State
+from backend.reconcile.state import FitFacts, PinFacts, QueueFacts, State, snapshot_of
 from backend.reports import ProjectReport
 
 
@@ -62,10 +64,15 @@ def observe(context: ProjectContext, *, synced: bool) -> State:
         may_switch=owned.ours,
         owner=owned.owner,
         lost=owned.lost,
-        leftovers=len(publications.leftovers),
+        leftovers=_deletable(context, publications),
         force_fit=store.hinted_at("force_fit") is not None,
         pin=_pin_facts(context, fit),
     )
+
+
+def _deletable(context: ProjectContext, publications: Publications) -> int:
+    used = context.project.model_version if context.project else ""
+    return len(cleanup.deletable(publications, used))
 
 
 def _fit_facts(context: ProjectContext, labels: dict[int, str]) -> FitFacts | None:
@@ -82,6 +89,7 @@ def _fit_facts(context: ProjectContext, labels: dict[int, str]) -> FitFacts | No
         same_backbone=backbone is not None
         and version.card.backbone_fingerprint == backbone.fingerprint,
         same_classes=snapshot.classes == context.sync.classes,
+        settings_changed=changed(made_with(version.card), fit_settings(context)),
     )
 
 
@@ -104,6 +112,7 @@ def _queue_facts(context: ProjectContext, publications: Publications) -> QueueFa
         size=len(served.task_ids),
         left=queue_left(context, publications),
         embedded=_scored(context, served.name),
+        settings_changed=changed(served.settings, publication_settings(context)),
     )
 
 
@@ -156,17 +165,29 @@ def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "")
         next=f"{plan.step}: {plan.why}" if plan.step else plan.why,
         why_not=plan.waiting,
         problems=(*context.standing_problems, *_explanations(context, version)),
-        drift=tuple(context.drift),
+        drift=(*(project_drift(context.project) if context.project else ()), *context.drift),
     )
 
 
 def _explanations(context: ProjectContext, version: object) -> tuple[str, ...]:
     from models.registry import Version
 
-    said = [*context.tail.notes, *context.registry.problems]
+    said = [*_without_choice(context), *context.tail.notes, *context.registry.problems]
     given_up = released(context.store)
     if given_up:
         said.append(given_up)
     if isinstance(version, Version) and version.card.explanation:
         said.append(version.card.explanation)
     return tuple(said)
+
+
+def _without_choice(context: ProjectContext) -> list[str]:
+    """Annotated tasks that tell us nothing: submitted empty, or labeled with another control."""
+    count, interface = len(context.tasks().rows(state="other")), context.interface
+    if not count or interface is None:
+        return []
+    return [
+        f"{count} annotated tasks hold no choice made with {interface.control_name!r}: submitted "
+        "without one, or labeled while the control had another name or another one came first; "
+        "with the old name, in the first place, those labels count again"
+    ]

@@ -1,6 +1,6 @@
 """Whose the project's model version is: what a person or another backend set is left alone.
 
-`rarefirst connect` takes it back.
+`rarefirst connect` takes back what is ours or nobody's, `--take-over` what is somebody else's.
 """
 
 from __future__ import annotations
@@ -8,9 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backend.instance import version_prefix
-from backend.labelstudio.connection import find_connection
-from backend.labelstudio.connection_record import VERSION_PREFIX
-from backend.projects import Publications
+from backend.labelstudio.connection_record import (
+    VERSION_PREFIX,
+    connections_to_us,
+    rarefirst_mark,
+)
+from backend.projects import Publication, Publications
 from backend.reconcile.context import ProjectContext
 
 
@@ -21,7 +24,7 @@ class Ownership:
     Attributes:
         ours: we may switch it.
         owner: whose it is, in words, where it is not ours.
-        lost: it is ours, but Label Studio no longer holds the scores that it names.
+        lost: it is ours, but Label Studio no longer holds the scores of the published queue.
     """
 
     ours: bool
@@ -35,43 +38,82 @@ def ownership(context: ProjectContext, publications: Publications) -> Ownership:
     if project is None:
         return Ownership(False, "not known yet")
     now, served = project.model_version, publications.published
-    # Emptied: by a person who switched predictions off, or by Label Studio because the current
-    # version was deleted. Only in the second case are the scores gone.
-    if (
-        not now
-        and served is not None
-        and served.name not in context.client.model_versions(context.project_id)
-    ):
-        return Ownership(True, lost=True)
-    allowed = {""} if served is None else {served.name}
+    if served is not None and now == served.name:
+        return Ownership(True, lost=context.scores_gone == served.name)
+    allowed = {""} if served is None else set()
     if publications.candidate is not None:
         allowed.add(publications.candidate.name)
-    if record is not None:
-        if served is None:
-            allowed.add(record.title)
-        if record.replaceable_model_version is not None:
-            allowed.add(record.replaceable_model_version)
-    if now in allowed or (served is None and _left_by_us(context, now)):
+    if now in allowed or (record is not None and _consented(now, record.replaceable_model_version)):
         return Ownership(True)
-    named = f"{now!r}" if now else "empty (also set by switching predictions off)"
-    return Ownership(
-        False,
-        f"{named}, set by a person or another backend; "
-        f"`rarefirst connect --project {context.project_id} --take-over` takes it",
-    )
-
-
-def _left_by_us(context: ProjectContext, version: str) -> bool:
-    """Whether a version was published by this service before it lost its memory.
-
-    With our mark it was. With another mark it may be another service's, unless the project has
-    no other connection than ours.
-    """
     prefix = version_prefix(context.settings.data_dir)
-    if version.startswith(prefix):
+    if served is None:
+        ours = _nothing_published_yet(context, now, prefix)
+    else:
+        # Emptied: by a person who switched predictions off, or by Label Studio because the current
+        # version was deleted. An older queue of ours: chosen by a person, or by a restored backup.
+        # Only in the second case are the scores of the newest gone.
+        if (not now or now.startswith(prefix)) and served.name not in context.client.model_versions(
+            context.project_id
+        ):
+            return Ownership(True, lost=True)
+        ours = False
+    return Ownership(True) if ours else Ownership(False, _owner(context, now, prefix, served))
+
+
+def _consented(now: str, replaceable: str | None) -> bool:
+    """Whether the user said that this version may be replaced.
+
+    Another rarefirst may have published again since: what was said holds for all its versions.
+    """
+    if replaceable is None:
+        return False
+    mark = rarefirst_mark(now)
+    return now == replaceable or (mark != "" and mark == rarefirst_mark(replaceable))
+
+
+def _nothing_published_yet(context: ProjectContext, now: str, prefix: str) -> bool:
+    """Whether the version is ours although this service remembers no publication.
+
+    With our mark it was published by this service before it lost its memory. With another mark it
+    may be another service's, unless the project has no other connection than ours. The title of
+    our connection was put there by Label Studio, which also renames it with the connection.
+    """
+    if now.startswith(prefix):
         return True
-    if not version.startswith(VERSION_PREFIX):
+    if context.connection is not None and now == context.connection.title:
+        return True
+    if now == context.not_ours:
         return False
     connections = context.client.connections(context.project_id)
-    ours = find_connection(connections, context.settings.url, own_prefix=prefix)
-    return ours is not None and len(connections) == 1
+    url = context.settings.url if context.connection is None else context.connection.url
+    ours = connections_to_us(connections, url, own_prefix=prefix)
+    alone = bool(ours) and len(connections) == len(ours)
+    if any(connection.title == now for connection in ours) or (
+        now.startswith(VERSION_PREFIX) and alone
+    ):
+        return True
+    context.not_ours = now
+    return False
+
+
+def _owner(context: ProjectContext, now: str, prefix: str, served: Publication | None) -> str:
+    """Whose the version is and what takes it back, in words."""
+    connect = f"`rarefirst connect --project {context.project_id}`"
+    take = f"{connect[:-1]} --take-over` takes it"
+    newest = f"; {connect} takes it"
+    if served is not None:
+        newest = f"; choose {served.name!r} in the project's settings, or {connect}, to go on"
+    record = context.connection
+    if not now:
+        return "empty (also set by switching predictions off), set by a person" + newest
+    if now.startswith(prefix):
+        return f"{now!r}, an earlier queue of ours that a person chose" + newest
+    if record is not None and now == record.title:
+        return (
+            f"{now!r}, the title of our connection, chosen by a person: Label Studio then asks for "
+            "each task that it opens, and serves them in no order" + newest
+        )
+    mark = rarefirst_mark(now).rstrip("-")
+    if mark:
+        return f"{now!r}, set by another rarefirst ({mark}); {take}"
+    return f"{now!r}, set by a person or another backend; {take}"

@@ -7,6 +7,8 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.registry import Version
+
 
 class SyncState(BaseModel):
     """How far the mirror has read (``sync.json``).
@@ -52,6 +54,25 @@ class BackboneState(BaseModel):
     classes: tuple[str, ...] = ()
 
 
+class LabelSnapshot(BaseModel):
+    """The labels that a version was fitted on (``labels.json`` in its folder)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ids: tuple[int, ...]
+    labels: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    def as_dict(self) -> dict[int, str]:
+        """Label by task id."""
+        return dict(zip(self.ids, self.labels, strict=True))
+
+
+def snapshot_of(version: Version) -> LabelSnapshot:
+    """The labels that a version was fitted on."""
+    return LabelSnapshot.model_validate_json((version.path / "labels.json").read_bytes())
+
+
 class Failure(BaseModel):
     """An image that could not be read."""
 
@@ -77,6 +98,7 @@ class FitFacts:
     labels_differing: int
     same_backbone: bool
     same_classes: bool
+    settings_changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +109,7 @@ class QueueFacts:
     size: int
     left: int
     embedded: int
+    settings_changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

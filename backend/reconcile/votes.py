@@ -16,7 +16,8 @@ class Vote:
     """What the annotations of one task came to.
 
     Attributes:
-        state: unlabeled, labeled, conflict, or skipped.
+        state: unlabeled, labeled, conflict, skipped, or other (annotated, but nothing was chosen
+            with the control that we serve).
         label: the label that won, empty unless labeled.
         annotations: annotations that count.
     """
@@ -40,8 +41,11 @@ def vote(annotations: Sequence[AnnotationRecord], interface: ImageChoices) -> Vo
         and (label := chosen_label(annotation.result, interface)) is not None
     ]
     if not votes:
-        # Skipped, or submitted without a choice: Label Studio serves it to nobody as unlabeled.
-        return Vote("skipped" if annotations else "unlabeled", "", 0)
+        # Label Studio serves none of the annotated ones as unlabeled.
+        if not annotations:
+            return Vote("unlabeled", "", 0)
+        skipped = all(annotation.was_cancelled for annotation in annotations)
+        return Vote("skipped" if skipped else "other", "", 0)
     winner = vote_label(votes)
     if isinstance(winner, Conflict):
         return Vote("conflict", "", len(votes))

@@ -3,13 +3,17 @@
 Reads what changed since the newest ``updated_at`` seen (by Label Studio's clock, with overlap,
 since a transaction may commit later than its time stamp says). Deleted tasks simply vanish from
 Label Studio's answers, so ids are compared whenever the number of tasks does not fit, something
-was deleted, or the last comparison is long ago.
+was deleted, or the last comparison is long ago. A backup that was restored takes changes back
+without a trace; then the newest change that was read is not there any more, and all is read again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from backend.errors import UnsupportedLabelConfig
@@ -18,12 +22,13 @@ from backend.labelstudio.client import TaskRecord
 from backend.labelstudio.interface import (
     ImageChoices,
     config_sha256,
-    label_config_digest,
     parse_label_config,
 )
 from backend.mirror import MirroredTask
+from backend.reconcile import settings_look
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.plan import Plan
+from backend.reconcile.state import SyncState
 from backend.reconcile.votes import vote
 
 logger = logging.getLogger(__name__)
@@ -32,31 +37,36 @@ _OVERLAP = timedelta(seconds=15)
 _WRITE_EVERY = 1000
 
 
+@dataclass(frozen=True)
+class _Newest:
+    """The newest change that was read: when it was made, by Label Studio's clock, and to what."""
+
+    at: datetime
+    task: int
+
+
 def run(context: ProjectContext, plan: Plan) -> None:
     """Read what changed in Label Studio into the mirror."""
     context.begin_looking()
     state = context.sync
-    project = context.client.project(context.project_id)
-    context.project = project
+    project = context.look_at_project()
+    settings_look.look(context)
     try:
         context.interface = parse_label_config(project.label_config)
     except UnsupportedLabelConfig as error:
         context.interface = None
-        context.store.write(
-            "sync.json", state.model_copy(update={"config_error": str(error), "watermark": None})
-        )
+        context.store.write("sync.json", state.model_copy(update={"config_error": str(error)}))
         _remember_config(context, project.label_config)
         context.end_looking()
         return
     before = context.labels()
-    digest = label_config_digest(project.label_config)
-    # Another control or image key: what was read with the old config means nothing.
-    known = state.watermark if digest == state.config_digest else None
-    watermark = _read(context, context.interface, known)
+    digest = reading_digest(context.interface)
+    newest, all_read = _catch_up(context, context.interface, state, digest)
     checked = state.ids_checked_s
     now = time.time()
     if (
-        len(context.tasks()) != project.task_number
+        all_read
+        or len(context.tasks()) != project.task_number
         or context.was_hinted("deleted")
         or now - checked >= context.settings.check_ids_s
     ):
@@ -67,7 +77,8 @@ def run(context: ProjectContext, plan: Plan) -> None:
         "sync.json",
         state.model_copy(
             update={
-                "watermark": watermark,
+                "watermark": newest.at if newest else None,
+                "newest_task": newest.task if newest else None,
                 "ids_checked_s": checked,
                 "labels_changed_s": now if changed else state.labels_changed_s,
                 "classes": context.interface.labels,
@@ -80,16 +91,57 @@ def run(context: ProjectContext, plan: Plan) -> None:
     context.end_looking()
 
 
+def reading_digest(interface: ImageChoices) -> str:
+    """SHA-256 of what decides how a task is read: the image's key and the control.
+
+    Classes are not in it: the mirror keeps every label as it was given, and those that the config
+    does not hold come back into use when the config does.
+    """
+    return hashlib.sha256(
+        json.dumps([interface.control_name, interface.data_key]).encode()
+    ).hexdigest()
+
+
+def _catch_up(
+    context: ProjectContext, interface: ImageChoices, state: SyncState, digest: str
+) -> tuple[_Newest | None, bool]:
+    """Read what is new, or everything; returns the newest change and whether it was everything."""
+    known = (
+        _Newest(state.watermark, state.newest_task)
+        # Another control or image key: what was read with the old config means nothing.
+        if digest == state.config_digest
+        and state.watermark is not None
+        and state.newest_task is not None
+        else None
+    )
+    if known is not None:
+        newest = _read(context, interface, known)
+        if newest is not None:
+            return newest, False
+        logger.warning(
+            "project %s: the newest change that was read is not in Label Studio any more (a "
+            "deleted task, or a restored backup): reading everything again",
+            context.project_id,
+        )
+    return _read(context, interface, None), True
+
+
 def _read(
-    context: ProjectContext, interface: ImageChoices, watermark: datetime | None
-) -> datetime | None:
-    """Read tasks updated after the watermark; the newest time stamp seen is the next one."""
-    after = None if watermark is None else watermark - _OVERLAP
+    context: ProjectContext, interface: ImageChoices, known: _Newest | None
+) -> _Newest | None:
+    """Read tasks that were updated after what is known, or all of them.
+
+    Returns:
+        The newest change there is. None where there is none, or where what was known is gone.
+    """
     batch: list[MirroredTask] = []
-    newest, seen = watermark, 0
+    newest, seen, found = known, 0, known is None
+    after = None if known is None else known.at - _OVERLAP
     for record in context.client.tasks(context.project_id, updated_after=after):
         batch.append(_mirrored(record, interface))
-        newest = record.updated_at if newest is None else max(newest, record.updated_at)
+        found = found or (known is not None and record.id == known.task)
+        if newest is None or record.updated_at >= newest.at:
+            newest = _Newest(record.updated_at, record.id)
         seen += 1
         if len(batch) >= _WRITE_EVERY:
             context.mirror.upsert(batch)
@@ -99,7 +151,7 @@ def _read(
     context.mirror.upsert(batch)
     if seen:
         context.forget_tasks()
-    return newest
+    return newest if found else None
 
 
 def _compare_ids(context: ProjectContext, interface: ImageChoices) -> None:

@@ -48,7 +48,7 @@ def annotation(
         pytest.param([], "unlabeled", "", id="nobody"),
         pytest.param([annotation("red")], "labeled", "red", id="one"),
         pytest.param([annotation(None, skipped=True)], "skipped", "", id="skipped"),
-        pytest.param([annotation(None)], "skipped", "", id="submitted-without-a-choice"),
+        pytest.param([annotation(None)], "other", "", id="submitted-without-a-choice"),
         pytest.param(
             [annotation("red", skipped=True), annotation("blue", by=2)],
             "labeled",
@@ -84,7 +84,7 @@ def annotation(
             "blue",
             id="the-latest-of-each-annotator",
         ),
-        pytest.param([annotation("red", control="other")], "skipped", "", id="another-control"),
+        pytest.param([annotation("red", control="other")], "other", "", id="another-control"),
     ],
 )
 def test_vote(annotations: list[AnnotationRecord], state: str, label: str) -> None:
