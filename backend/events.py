@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict
 
 from backend.jobs import Jobs
 from backend.marks import Marks
+from backend.project_settings import digest, kept
 from backend.projects import Hint, ProjectStore
 from backend.reports import ProjectReport
-from backend.schemas import ProjectRef, WebhookEvent
+from backend.schemas import ProjectRef, SetupRequest, WebhookEvent
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,17 @@ def model_version(jobs: Jobs, project: ProjectRef | None) -> str:
 def marks(jobs: Jobs, store: ProjectStore | None) -> Marks:
     """Where calls of a project are marked; of those that are not known, in one place."""
     return Marks(jobs.settings.data_dir if store is None else store.root)
+
+
+def setup(jobs: Jobs, asked: SetupRequest) -> str:
+    """What /setup answers. Extra params that are new to us are worth a look at the real ones."""
+    project = asked.project
+    store = jobs.store(project.id, project.created_s) if project is not None else None
+    if project is not None and store is not None and "extra_params" in asked.model_fields_set:
+        known = kept(store)
+        if known is not None and digest(asked.extra_params) not in known.seen:
+            jobs.hint(project.id, project.created_s, "settings")
+    return model_version(jobs, project)
 
 
 def take(jobs: Jobs, event: WebhookEvent) -> dict[str, str]:

@@ -56,9 +56,10 @@ class _Request(BaseModel):
 
 
 class SetupRequest(_Request):
-    """``POST /setup``. The host name and token in it are claims that nobody vouches for."""
+    """``POST /setup``. Host name, token and extra params in it are claims nobody vouches for."""
 
     project: Project | None = None
+    extra_params: object = None
 
 
 class TaskBody(_Request):
@@ -123,6 +124,15 @@ def parse(model: type[Body], raw: bytes) -> Body:
             value = json.loads(value)
     except (ValueError, RecursionError) as error:
         raise BadRequest("the body is not JSON; send a JSON object") from error
+    return check(model, value)
+
+
+def check(model: type[Body], value: object) -> Body:
+    """A request body that is parsed already, as ``model``.
+
+    Raises:
+        BadRequest: as ``parse`` does.
+    """
     if not isinstance(value, dict):
         raise BadRequest(f"the body is a {type(value).__name__}; send a JSON object")
     try:

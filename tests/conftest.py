@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from backend.projects import ProjectStore, ProjectStores, Publication, Publications, PublishedScores
+from backend.projects import ProjectStore, ProjectStores, Publication
 from backend.settings import Settings
-from tests.recorded import CLASSES, CREATED_S, LABEL_STUDIO, PROJECT_ID
+from tests import published
+from tests.recorded import CREATED_S, LABEL_STUDIO, PROJECT_ID
 
 Publish = Callable[..., Publication]
 
@@ -53,36 +53,4 @@ def store(settings: Settings) -> ProjectStore:
 def publish(store: ProjectStore) -> Publish:
     """Publish rarities of some tasks, as the loop does."""
 
-    def make(
-        ids: Sequence[int], rarity: Sequence[float], *, name: str = "rarefirst-v0007-abc123"
-    ) -> Publication:
-        count = len(ids)
-        queue = np.asarray(ids, dtype=np.int64)[np.argsort(-np.asarray(rarity), kind="stable")]
-        scores = PublishedScores(
-            ids=np.asarray(ids, dtype=np.int64),
-            rarity=np.asarray(rarity, dtype=np.float32),
-            predicted=np.arange(count, dtype=np.int64) % len(CLASSES),
-            confidence=np.full(count, 0.75, dtype=np.float32),
-            classes=CLASSES,
-            queue=queue,
-            reasons=("tail ship",) * count,
-        )
-        folder = store.path("publications", name)
-        folder.mkdir(parents=True)
-        scores.save(folder)
-        now = datetime.now(UTC)
-        publication = Publication(
-            name=name,
-            version="v0007",
-            kind="rarefirst",
-            state="published",
-            created_at=now,
-            published_at=now,
-            task_ids=tuple(int(i) for i in queue),
-            labels=40,
-        )
-        before = store.publications().published
-        store.write("publication.json", Publications(published=publication, previous=before))
-        return publication
-
-    return make
+    return partial(published.publish, store)

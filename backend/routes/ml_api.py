@@ -29,14 +29,14 @@ blueprint = Blueprint("ml_api", __name__)
 @blueprint.get("/")
 def health() -> Response:
     """Say that this process answers; settings that are missing do not make it ill."""
-    return jsonify({"status": "UP", "model_class": "rarefirst"})
+    return jsonify({"status": "UP", "model_class": "RareFirst"})
 
 
 @blueprint.post("/setup")
 def setup() -> Response:
     """Name the published model version; a project that is new to us is asked after."""
     asked = parse(SetupRequest, body())
-    return jsonify({"model_version": events.model_version(services().jobs, asked.project)})
+    return jsonify({"model_version": events.setup(services().jobs, asked)})
 
 
 @blueprint.post("/predict")
