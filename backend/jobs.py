@@ -27,7 +27,7 @@ from backend.settings import Settings
 logger = logging.getLogger(__name__)
 
 _KEY = re.compile(r"[0-9]+-[0-9a-f]{8}")
-_HINTS: tuple[Hint, ...] = ("changed", "deleted", "force_fit")
+_HINTS: tuple[Hint, ...] = ("changed", "deleted", "settings", "force_fit")
 
 
 class Handler(Protocol):

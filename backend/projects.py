@@ -5,6 +5,7 @@
         connection.json   what `connect` found and set, so that `disconnect` can put it back
         tail.json         the sticky tail
         pinned.json       a version that a person activated; released.json: why it was given up
+        project_settings.json  what its connection's extra params came to
         sync.json         how far the mirror has read
         failures.json     images that could not be read: reason, tries, next try
         publication.json  the queue that Label Studio serves, and one that is being imported
@@ -36,14 +37,15 @@ from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from backend.errors import NotConnected
 from backend.files import append_line, write_atomically
 
 logger = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=BaseModel)
-Hint = Literal["changed", "deleted", "force_fit"]
+Hint = Literal["changed", "deleted", "settings", "force_fit"]
 
 
 class ProjectCard(BaseModel):
@@ -71,6 +73,8 @@ class Publication(BaseModel):
         labels: labels that the order knew.
         embedded: tasks that had features when it was made.
         tail: tail classes when it was made.
+        settings: those that it was made with; others lead to another one. None where that was not
+            remembered yet.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -87,6 +91,7 @@ class Publication(BaseModel):
     embedded: int = 0
     tail: tuple[str, ...] = ()
     dropped: int = 0
+    settings: dict[str, JsonValue] | None = None
 
 
 class Publications(BaseModel):
@@ -146,9 +151,10 @@ class PublishedScores:
         reasons: tuple[str, ...],
     ) -> None:
         self.ids = ids
-        self.rarity = rarity
+        # As they are stored, so that what is told later is what was published.
+        self.rarity = np.asarray(rarity, dtype=np.float32)
         self.predicted = predicted
-        self.confidence = confidence
+        self.confidence = np.asarray(confidence, dtype=np.float32)
         self.classes = classes
         self.queue = queue
         self.reasons = dict(zip(queue.tolist(), reasons, strict=True))
@@ -379,6 +385,19 @@ class ProjectStores:
             and (created_s is None or card.created_s == created_s)
         ]
         return max(found, key=lambda pair: pair[0])[1] if found else None
+
+    def connected(self, project_id: int) -> ProjectStore:
+        """The store of a project that a person named.
+
+        Raises:
+            NotConnected: where the project is not connected.
+        """
+        store = self.find(project_id)
+        if store is None:
+            raise NotConnected(
+                f"project {project_id} is not connected; `rarefirst status` lists those that are"
+            )
+        return store
 
     def all(self) -> list[ProjectStore]:
         """Every store of this Label Studio, by name."""

@@ -2,13 +2,17 @@
 
 Served: one ``Image`` and a single-choice ``Choices`` block on it. Of several such blocks the first
 in the config's order is the one that is mined; other controls (text areas, boxes, ratings) may
-stand beside it and are left alone.
+stand beside it and are left alone. Three attributes mean what they mean in the examples of Label
+Studio's ML backends:
+
+    <Choices model_skip="true">               this block is not ours; the next one may be
+    <Choices model_score_threshold="0.5">     no pre-annotation below this confidence
+    <Choice predicted_values="jeep,cab">      these classes of the frozen model are this label too
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -22,11 +26,13 @@ __all__ = [
     "SUPPORTED",
     "ImageChoices",
     "config_sha256",
-    "label_config_digest",
     "parse_label_config",
 ]
 
 SUPPORTED = ("Image", "Choices (single)")
+
+_YES = frozenset({"true", "1", "yes"})
+_NO = frozenset({"false", "0", "no"})
 
 
 @dataclass(frozen=True)
@@ -38,18 +44,19 @@ class ImageChoices:
         image_name: name of the ``Image`` tag.
         data_key: key of the image's address in ``task.data``: ``image`` of ``$image``.
         labels: K classes in the config's order, as they are stored in annotations.
-        attributes: the ``Choices`` tag's attributes, such as ``model_score_threshold``.
+        score_threshold: confidence in [0, 1] below which nothing is pre-annotated.
+        predicted_values: labels and the classes of the frozen model that stand for them, of those
+            labels that name some.
+        problems: attributes that mean nothing to us and are left out, one sentence each.
     """
 
     control_name: str
     image_name: str
     data_key: str
     labels: tuple[str, ...]
-    attributes: tuple[tuple[str, str], ...] = ()
-
-    def attribute(self, name: str) -> str | None:
-        """The value of an attribute of the ``Choices`` tag, None where it is not set."""
-        return dict(self.attributes).get(name)
+    score_threshold: float | None = None
+    predicted_values: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 def parse_label_config(xml: str) -> ImageChoices:
@@ -92,42 +99,25 @@ def parse_label_config(xml: str) -> ImageChoices:
     for control in choices:
         refusal = _refusal(control)
         if refusal is None:
+            threshold, problems = _threshold(control)
             return ImageChoices(
                 control_name=str(control.name),
                 image_name=str(image.name),
                 data_key=data_key[1:],
                 labels=_labels(control),
-                attributes=tuple(sorted(_attributes(control.attr, lower=False).items())),
+                score_threshold=threshold,
+                predicted_values=_predicted_values(control),
+                problems=(*problems, *_strange_skips(choices)),
             )
         refusals.append(f"{control.name}: {refusal}")
     raise _unsupported("; ".join(refusals), found)
 
 
-def label_config_digest(xml: str) -> str:
-    """SHA-256 of what the config means for us: the same for another layout, colour or hint.
-
-    A config that we do not serve is digested by its text.
-    """
-    try:
-        interface = parse_label_config(xml)
-    except UnsupportedLabelConfig:
-        return config_sha256(xml)
-    canonical = json.dumps(
-        [
-            interface.control_name,
-            interface.image_name,
-            interface.data_key,
-            interface.labels,
-            interface.attributes,
-        ],
-        ensure_ascii=True,
-    )
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
 def _refusal(control: ControlTag) -> str | None:
     """Why a ``Choices`` tag cannot be served, None where it can."""
     attributes = _attributes(control.attr)
+    if attributes.get("model_skip", "").strip().lower() in _YES:
+        return "model_skip is set, expected a block that is ours to serve"
     choice = attributes.get("choice", "single")
     if choice not in ("", "single", "single-radio"):
         return f'choice="{choice}", expected choice="single"'
@@ -142,18 +132,55 @@ def _refusal(control: ControlTag) -> str | None:
     return None
 
 
+def _threshold(control: ControlTag) -> tuple[float | None, tuple[str, ...]]:
+    """The least confidence of a pre-annotation, or None and why an attribute means none."""
+    text = _attributes(control.attr).get("model_score_threshold", "").strip()
+    if not text:
+        return None, ()
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if 0 <= value <= 1:
+        return value, ()
+    return None, (
+        f'label config: model_score_threshold="{text[:40]}" of {control.name}, expected a number '
+        "from 0 to 1; it is left out",
+    )
+
+
+def _predicted_values(control: ControlTag) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Labels with the classes of the frozen model that stand for them."""
+    tags = control.labels_attrs if isinstance(control.labels_attrs, Mapping) else {}
+    found = []
+    for label in _labels(control):
+        text = _attributes(getattr(tags.get(label), "attr", None)).get("predicted_values", "")
+        names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+        if names:
+            found.append((label, names))
+    return tuple(found)
+
+
+def _strange_skips(controls: Iterable[ControlTag]) -> tuple[str, ...]:
+    """Values of ``model_skip`` that are neither yes nor no."""
+    return tuple(
+        f'label config: model_skip="{text[:40]}" of {control.name}, expected true or false; it '
+        "is left out"
+        for control in controls
+        if (text := _attributes(control.attr).get("model_skip", "").strip())
+        and text.lower() not in _YES | _NO
+    )
+
+
 def _labels(control: ControlTag) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(label) for label in control.labels or ()))
 
 
-def _attributes(attributes: object, *, lower: bool = True) -> dict[str, str]:
+def _attributes(attributes: object) -> dict[str, str]:
     """Attributes as text; XML of older projects also writes their names in lower case."""
     if not isinstance(attributes, Mapping):
         return {}
-    return {
-        (str(name).lower() if lower else str(name)): str(value)
-        for name, value in attributes.items()
-    }
+    return {str(name).lower(): str(value) for name, value in attributes.items()}
 
 
 def _kind(tag: str | None) -> str:

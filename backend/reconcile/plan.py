@@ -93,7 +93,10 @@ def _bootstrap(state: State, settings: Settings, waiting: list[str]) -> str:
     if state.backbone is None:
         return "there is no frozen model yet"
     if state.backbone_wanted:
-        return "the settings ask for another frozen model"
+        if not state.bootstrap_blocked:
+            return "the settings ask for another frozen model"
+        waiting.append(state.bootstrap_blocked)
+        return ""
     if not state.trainable:
         return ""
     labels = state.usable_labels
@@ -126,6 +129,8 @@ def _fit(state: State, settings: Settings, waiting: list[str]) -> str:
         return "the frozen model changed"
     if not fit.same_classes:
         return "the label config's classes changed"
+    if fit.settings_changed:
+        return f"the settings changed: {', '.join(fit.settings_changed)}"
     if fit.labels_differing >= settings.fit_every_labels:
         return f"{fit.labels_differing} labels are new since the last fit"
     if fit.labels_differing and state.labels_changed_ago_s >= settings.fit_idle_s:
@@ -158,6 +163,8 @@ def _publish(state: State, settings: Settings, waiting: list[str]) -> str:
         return "Label Studio no longer holds the published scores"
     if state.fit is not None and queue.version != state.fit.version:
         return f"{state.fit.version} is active, {queue.version} is published"
+    if queue.settings_changed:
+        return f"the settings changed: {', '.join(queue.settings_changed)}"
     more = state.embedded_pool > queue.left
     if more and queue.left < settings.top_up_below * queue.size:
         return f"{queue.left} of {queue.size} published tasks are left"

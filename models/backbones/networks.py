@@ -33,6 +33,12 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _REFUSED = frozenset({"googlenet", "inception_v3"})
 
 
+def architectures() -> tuple[str, ...]:
+    """Every architecture that goes by its name: ours first, then torchvision's."""
+    known = (name for name in zoo.list_models(module=zoo) if name not in _REFUSED)
+    return (*BACKBONES, *sorted(known))
+
+
 class BackboneSpec(BaseModel):
     """Which frozen model."""
 

@@ -27,6 +27,7 @@ from backend.reconcile.plan import Plan
 from backend.reconcile.state import BackboneState
 from backend.settings import Settings
 from models.backbones import Backbone, BackboneSpec, load_backbone
+from models.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
@@ -55,12 +56,19 @@ class BootstrapRun(BaseModel):
 
 
 class BootstrapFailure(BaseModel):
-    """Why the last training ended without a model (``bootstrap_failed.json``)."""
+    """Why the last try ended without a model (``bootstrap_failed.json``).
+
+    Attributes:
+        what: what was tried.
+        source: the settings that it was tried with; others are tried at once.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     reason: str
     retry_s: float
+    what: str = "training a first model"
+    source: str = ""
 
 
 def source(settings: Settings) -> str:
@@ -78,7 +86,9 @@ def blocked(context: ProjectContext) -> str:
     failure = context.store.read("bootstrap_failed.json", BootstrapFailure)
     if failure is None or time.time() >= failure.retry_s:
         return ""
-    return f"training a first model failed and is tried again later: {failure.reason}"
+    if failure.source not in {"", source(context.settings)}:
+        return ""
+    return f"{failure.what} failed and is tried again later: {failure.reason}"
 
 
 def run(context: ProjectContext, plan: Plan) -> None:
@@ -106,7 +116,14 @@ def _spec(settings: Settings, classes: tuple[str, ...]) -> BackboneSpec:
 def _take_as_it_is(context: ProjectContext, wanted: str) -> None:
     settings, classes = context.settings, context.sync.classes
     context.store.note("bootstrap", 0, 1, f"loading {settings.backbone}")
-    backbone = load_backbone(_spec(settings, classes), device=device(settings.device))
+    try:
+        backbone = load_backbone(_spec(settings, classes), device=device(settings.device))
+    except ModelError as error:
+        if context.backbone_state is None:
+            raise
+        # The one that is there goes on: a project's wish must not cost it its queue.
+        _failed(context, str(error), what=f"loading {settings.backbone}")
+        return
     if trainable(settings):
         how = "untrained"
     else:
@@ -163,10 +180,15 @@ def _train(context: ProjectContext, wanted: str) -> None:
     shutil.rmtree(run_dir, ignore_errors=True)
 
 
-def _failed(context: ProjectContext, reason: str) -> None:
+def _failed(context: ProjectContext, reason: str, *, what: str = "training a first model") -> None:
     """Say why there is no model, and when it is tried again; the queue goes on without."""
-    logger.error("project %s: %s", context.project_id, reason)
-    failure = BootstrapFailure(reason=reason, retry_s=time.time() + _RETRY_S)
+    logger.error("project %s: %s failed: %s", context.project_id, what, reason)
+    failure = BootstrapFailure(
+        reason=reason,
+        retry_s=time.time() + _RETRY_S,
+        what=what,
+        source=source(context.settings),
+    )
     context.store.write("bootstrap_failed.json", failure)
 
 

@@ -10,8 +10,10 @@ import numpy as np
 
 from backend.pinning import follow
 from backend.reconcile import frozen_models
-from backend.reconcile.context import LabelSnapshot, ProjectContext, Tail
+from backend.reconcile.context import ProjectContext, Tail
+from backend.reconcile.made_with import KEY, fit_settings
 from backend.reconcile.plan import Plan
+from backend.reconcile.state import LabelSnapshot
 from models.config import MinerConfig
 from models.recipes.fit_miner import fit_miner
 from models.registry import VersionCard
@@ -73,7 +75,11 @@ def run(context: ProjectContext, plan: Plan) -> None:
             parent=active.name if active else None,
             kind=miner.kind,
             snapshot_digest=_digest(snapshot),
-            config={**config.model_dump(), "frozen_model": _frozen_model(context)},
+            config={
+                **config.model_dump(),
+                "frozen_model": _frozen_model(context),
+                KEY: fit_settings(context),
+            },
             metrics=miner.metrics,
             seed=settings.seed,
             classes=classes,

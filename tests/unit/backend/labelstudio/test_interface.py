@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backend.errors import UnsupportedLabelConfig
-from backend.labelstudio.interface import config_sha256, label_config_digest, parse_label_config
+from backend.labelstudio.interface import config_sha256, parse_label_config
 
 PAYLOADS = Path(__file__).parents[3] / "contract" / "payloads" / "1.23.2"
 IMAGE = '<Image name="img" value="$image"/>'
@@ -19,14 +19,12 @@ def view(*tags: str) -> str:
 
 
 def test_one_image_and_one_single_choice() -> None:
-    config = view(IMAGE, f'<Choices name="cls" toName="img" model_skip="1">{CHOICES}</Choices>')
+    config = view(IMAGE, f'<Choices name="cls" toName="img" showInline="true">{CHOICES}</Choices>')
     interface = parse_label_config(config)
     assert interface.control_name == "cls"
     assert interface.image_name == "img"
     assert interface.data_key == "image"
     assert interface.labels == ("cat", "dog")
-    assert interface.attribute("model_skip") == "1"
-    assert interface.attribute("absent") is None
 
 
 def test_labels_are_what_annotations_store() -> None:
@@ -101,11 +99,57 @@ def test_the_tags_found_are_named() -> None:
     assert caught.value.found == ("Image", "RectangleLabels")
 
 
-def test_the_digest_is_of_the_meaning() -> None:
-    plain = view(IMAGE, SINGLE)
-    laid_out = view("\n  ", IMAGE, '<Header value="Which?"/>', SINGLE)
-    other = view(IMAGE, SINGLE.replace("dog", "cow"))
-    assert label_config_digest(plain) == label_config_digest(laid_out)
-    assert label_config_digest(plain) != label_config_digest(other)
-    assert config_sha256(plain) != config_sha256(laid_out)
-    assert label_config_digest("<View/>") == config_sha256("<View/>")
+def choices(name: str = "cls", attributes: str = "", inside: str = CHOICES) -> str:
+    return f'<Choices name="{name}" toName="img" {attributes}>{inside}</Choices>'
+
+
+@pytest.mark.parametrize("value", ["true", "1", "YES", " True "])
+def test_a_block_that_is_to_be_skipped_gives_way_to_the_next(value: str) -> None:
+    skipped = choices("skipped", f'model_skip="{value}"')
+    assert parse_label_config(view(IMAGE, skipped, SINGLE)).control_name == "cls"
+    with pytest.raises(UnsupportedLabelConfig, match="skipped: model_skip is set"):
+        parse_label_config(view(IMAGE, skipped))
+
+
+@pytest.mark.parametrize("value", ["", "false", "0", "No"])
+def test_a_block_that_is_not_to_be_skipped(value: str) -> None:
+    found = parse_label_config(view(IMAGE, choices(attributes=f'model_skip="{value}"'), SINGLE))
+    assert (found.control_name, found.problems) == ("cls", ())
+
+
+def test_a_strange_skip_is_left_out_and_told() -> None:
+    found = parse_label_config(view(IMAGE, choices(attributes='model_skip="perhaps"')))
+    assert found.control_name == "cls"
+    assert 'model_skip="perhaps" of cls, expected true or false' in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0.5", 0.5), ("0", 0.0), ("1", 1.0), (" .25 ", 0.25), ("", None)]
+)
+def test_a_threshold_of_pre_annotations(text: str, value: float | None) -> None:
+    found = parse_label_config(view(IMAGE, choices(attributes=f'model_score_threshold="{text}"')))
+    assert (found.score_threshold, found.problems) == (value, ())
+
+
+@pytest.mark.parametrize("text", ["half", "1.5", "-0.1", "nan", "inf", "50%", "x" * 500])
+def test_a_threshold_that_means_nothing_is_left_out_and_told(text: str) -> None:
+    found = parse_label_config(view(IMAGE, choices(attributes=f'model_score_threshold="{text}"')))
+    assert found.score_threshold is None
+    (problem,) = found.problems
+    assert "of cls, expected a number from 0 to 1" in problem
+    assert len(problem) < 150
+
+
+def test_classes_of_the_frozen_model_that_stand_for_a_label() -> None:
+    inside = (
+        '<Choice value="Car" predicted_values="jeep, cab,,jeep"/><Choice value="Dog"/>'
+        '<Choice value="Cat" alias="cat" predicted_values="tabby"/>'
+        '<Choice value="Cow" predicted_values=" , "/>'
+    )
+    found = parse_label_config(view(IMAGE, choices(inside=inside)))
+    assert found.predicted_values == (("Car", ("jeep", "cab")), ("cat", ("tabby",)))
+
+
+def test_the_digest_tells_one_text_from_another() -> None:
+    assert config_sha256(view(IMAGE, SINGLE)) == config_sha256(view(IMAGE, SINGLE))
+    assert config_sha256(view(IMAGE, SINGLE)) != config_sha256(view("\n", IMAGE, SINGLE))

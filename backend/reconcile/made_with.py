@@ -1,0 +1,76 @@
+"""Which settings a version and a publication were made with: others make another one due.
+
+Remembered beside each, so that a change takes effect without a new label, once. What the label
+config says with attributes of its tags is a setting too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from backend.reconcile.context import ProjectContext
+from models.registry import VersionCard
+
+Made = Mapping[str, JsonValue]
+
+#: Under which key of a version's config they are kept.
+KEY = "settings"
+_OF_A_FIT = (
+    "scorer",
+    "recalibration",
+    "autoencoder_space",
+    "seed",
+    "tail_threshold",
+    "tail_min_labels",
+    "tail_classes",
+    "not_tail_classes",
+    "tail_quota",
+)
+
+
+def fit_settings(context: ProjectContext) -> dict[str, JsonValue]:
+    """What a version made now would be made with."""
+    interface = context.interface
+    return _plain(
+        {
+            **{name: getattr(context.settings, name) for name in _OF_A_FIT},
+            "predicted_values": dict(interface.predicted_values) if interface else {},
+        }
+    )
+
+
+def publication_settings(context: ProjectContext) -> dict[str, JsonValue]:
+    """What a publication made now would be made with."""
+    settings, interface = context.settings, context.interface
+    made: dict[str, object] = {
+        "top_k": settings.top_k,
+        "control_share": settings.control_share,
+        "preannotate": settings.preannotate,
+    }
+    if settings.preannotate and interface is not None:
+        # Without pre-annotations nothing of these shows.
+        made["model_score_threshold"] = interface.score_threshold
+        made["control tag"] = [interface.control_name, interface.image_name]
+    return _plain(made)
+
+
+def made_with(card: VersionCard) -> Made | None:
+    """What a version was made with; None where that was not remembered yet."""
+    found = card.config.get(KEY)
+    return found if isinstance(found, dict) else None
+
+
+def changed(before: Made | None, now: Made) -> tuple[str, ...]:
+    """Names of what is not as it was; nothing where that is not known."""
+    if before is None:
+        return ()
+    return tuple(name for name in sorted({*before, *now}) if before.get(name) != now.get(name))
+
+
+def _plain(made: Mapping[str, object]) -> dict[str, JsonValue]:
+    """As it comes back from a file: a tuple is a list there."""
+    plain: dict[str, JsonValue] = json.loads(json.dumps(made))
+    return plain
