@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backend import cli_tables
+from backend import cli_tables, cli_versions
 from backend.cli_common import (
     AnyProject,
     Json,
@@ -33,6 +33,10 @@ app = typer.Typer(
 )
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+
+
+app.add_typer(cli_versions.versions, name="versions")
+app.command()(cli_versions.queue)
 
 
 @app.command()

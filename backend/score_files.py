@@ -75,11 +75,7 @@ def score_files(settings: Settings, project_id: int, paths: Sequence[Path]) -> F
     """
     files = image_files(paths)
     stores = ProjectStores(settings.data_dir, settings.label_studio_url)
-    store = stores.find(project_id)
-    if store is None:
-        raise BackendError(
-            f"project {project_id} is not connected; `rarefirst status` lists those that are"
-        )
+    store = stores.connected(project_id)
     try:
         judge = Judge.load(store, None)
     except NothingToJudgeWith as error:

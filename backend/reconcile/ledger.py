@@ -61,6 +61,11 @@ class Ledger:
         self._catch_up()
         return self._origins.get(task_id, "initial")
 
+    def served(self) -> dict[str, dict[int, Origin]]:
+        """Every publication that was not abandoned, oldest first: how each of its tasks came in."""
+        self._catch_up()
+        return dict(self._publications)
+
     def _catch_up(self) -> None:
         with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
             file.seek(self._read_to)

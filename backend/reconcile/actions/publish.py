@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from backend.errors import LabelStudioRefused, PublishError
 from backend.instance import version_prefix
 from backend.labelstudio.client import PredictionItem
-from backend.labelstudio.results import published_scores
 from backend.projects import Publication, Publications, PublishedScores
-from backend.reconcile.context import ProjectContext, snapshot_of
+from backend.queue_scores import queue_scores
+from backend.reconcile.context import ProjectContext
+from backend.reconcile.made_with import publication_settings
 from backend.reconcile.order import control_ids, draw_of, window
 from backend.reconcile.ownership import ownership
 from backend.reconcile.plan import Plan
+from backend.reconcile.state import snapshot_of
 from models.recipes.fit_miner import Miner
 from models.registry import Version
 from models.tasks.classification import choice_region
@@ -58,6 +60,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
         labels=len(context.labels()),
         embedded=len(rows),
         tail=version.card.tail,
+        settings=publication_settings(context),
     )
     _import(context, publication, scores, version)
 
@@ -218,17 +221,14 @@ def _prune_scores(context: ProjectContext, keep: Collection[str]) -> None:
 def _items(
     context: ProjectContext, publication: Publication, scores: PublishedScores
 ) -> list[PredictionItem]:
-    rows = [scores.row(i) for i in publication.task_ids]
-    rarity = np.asarray([0.0 if row is None else scores.rarity[row] for row in rows])
-    values = published_scores(np.sort(rarity)[::-1].tolist())
     return [
         PredictionItem(
             task=task_id,
-            score=value,
+            score=score,
             model_version=publication.name,
-            result=_region(context, scores, row),
+            result=_region(context, scores, scores.row(task_id)),
         )
-        for task_id, row, value in zip(publication.task_ids, rows, values, strict=True)
+        for task_id, score in queue_scores(scores).items()
     ]
 
 

@@ -1,0 +1,262 @@
+"""Two versions side by side: what they are made of, and how alike they order what is unlabeled.
+
+The orders are made from cached features, each version's from its own frozen model's: no image is
+read, nothing is written, and Label Studio is not asked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from backend.mirror import FeatureTable, TaskTable
+from backend.mirror_reader import MirrorReader
+from backend.project_settings import effective
+from backend.projects import ProjectStores
+from backend.reconcile.frozen_models import known_state
+from backend.reconcile.order import draw_of, window
+from backend.reconcile.state import LabelSnapshot
+from backend.settings import Settings
+from backend.versions import VersionFolder, VersionRow, frozen_model_of
+from models.errors import ModelError
+from models.recipes.fit_miner import Miner
+from models.registry import Version
+from models.types import Examples, FloatArray, RankedQueue
+
+_FIRST = (10, 50)
+
+
+class Pair(BaseModel):
+    """One thing that can be told of both; None where one lacks it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    a: JsonValue = None
+    b: JsonValue = None
+
+    @property
+    def same(self) -> bool:
+        """Whether both say the same."""
+        return self.a == self.b
+
+
+class LabelDifference(BaseModel):
+    """Labels of ``b``'s snapshot against those of ``a``'s, counted.
+
+    Attributes:
+        added, removed: by class.
+        changed: by ``from -> to``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    added: dict[str, int] = Field(default_factory=dict)
+    removed: dict[str, int] = Field(default_factory=dict)
+    changed: dict[str, int] = Field(default_factory=dict)
+    same: int = 0
+
+
+class Overlap(BaseModel):
+    """How many tasks the first places of both orders have in common."""
+
+    model_config = ConfigDict(frozen=True)
+
+    first: int
+    common: int
+
+
+class OrderLikeness(BaseModel):
+    """How alike two versions order the tasks that are unlabeled now.
+
+    Attributes:
+        tasks: unlabeled tasks with features for both, which is what is compared.
+        overlap: of the first places.
+        spearman: rank correlation of rarity in [-1, 1]; None where one of them finds every task
+            equally rare, as a diversity order does.
+        why_not: why the orders cannot be compared, empty where they are.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    tasks: int = 0
+    overlap: tuple[Overlap, ...] = ()
+    spearman: float | None = None
+    why_not: str = ""
+
+
+class Comparison(BaseModel):
+    """Two versions side by side."""
+
+    model_config = ConfigDict(frozen=True)
+
+    project: int
+    a: VersionRow
+    b: VersionRow
+    metrics: dict[str, Pair]
+    config: dict[str, Pair]
+    frozen_model: dict[str, Pair]
+    tail: Pair
+    classes: Pair
+    labels: LabelDifference
+    order: OrderLikeness
+
+
+def compare_versions(settings: Settings, project_id: int, a: str, b: str) -> Comparison:
+    """Compare two versions of a project.
+
+    Raises:
+        NotConnected: where the project is not connected.
+        VersionRefused: where one of them is not there or damaged.
+        BackendError: where the mirror cannot be read.
+    """
+    store = ProjectStores(settings.data_dir, settings.label_studio_url).connected(project_id)
+    folder = VersionFolder(store)
+    first, second = folder.load(a), folder.load(b)
+    snapshots = folder.snapshot(first), folder.snapshot(second)
+    return Comparison(
+        project=project_id,
+        a=folder.row(first),
+        b=folder.row(second),
+        metrics=_pairs(first.card.metrics, second.card.metrics),
+        config=_pairs(_config(first), _config(second)),
+        frozen_model=_pairs(frozen_model_of(store, first), frozen_model_of(store, second)),
+        tail=Pair(a=list(first.card.tail), b=list(second.card.tail)),
+        classes=Pair(a=list(first.card.classes), b=list(second.card.classes)),
+        labels=label_difference(*(snapshot.as_dict() for snapshot in snapshots)),
+        order=_likeness(effective(settings, store), folder, (first, second), snapshots),
+    )
+
+
+def label_difference(a: Mapping[int, str], b: Mapping[int, str]) -> LabelDifference:
+    """What became of the labels between two snapshots."""
+    both = a.keys() & b.keys()
+    return LabelDifference(
+        added=dict(Counter(b[i] for i in b.keys() - a.keys())),
+        removed=dict(Counter(a[i] for i in a.keys() - b.keys())),
+        changed=dict(Counter(f"{a[i]} -> {b[i]}" for i in both if a[i] != b[i])),
+        same=sum(a[i] == b[i] for i in both),
+    )
+
+
+def spearman(a: FloatArray, b: FloatArray) -> float | None:
+    """Rank correlation with ties at their mean rank; None where one is constant."""
+    first, second = _ranks(np.asarray(a)), _ranks(np.asarray(b))
+    if len(first) < 2 or first.std() == 0 or second.std() == 0:
+        return None
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    _, at, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    means: NDArray[np.float64] = ends - (counts - 1) / 2
+    return means[at]
+
+
+def _likeness(
+    settings: Settings,
+    folder: VersionFolder,
+    versions: tuple[Version, Version],
+    snapshots: tuple[LabelSnapshot, LabelSnapshot],
+) -> OrderLikeness:
+    reader = MirrorReader(folder.store.path("mirror"))
+    tasks = reader.tasks()
+    if tasks is None:
+        return OrderLikeness(why_not="nothing is mirrored yet")
+    tables: dict[str, FeatureTable | None] = {}
+    for version in versions:
+        fingerprint = version.card.backbone_fingerprint
+        if fingerprint not in tables:
+            tables[fingerprint] = reader.features(fingerprint)
+        if tables[fingerprint] is None:
+            return OrderLikeness(
+                why_not=f"nothing is embedded with the frozen model of {version.name} any more"
+            )
+    known = {fingerprint: table for fingerprint, table in tables.items() if table is not None}
+    pool = tasks.ids[tasks.states == "unlabeled"]
+    for table in known.values():
+        pool = pool[np.isin(pool, tasks.ids[_embedded(tasks, table)])]
+    try:
+        orders = [
+            _order(settings, folder, version, snapshot, tasks, known, pool)
+            for version, snapshot in zip(versions, snapshots, strict=True)
+        ]
+    except ModelError as error:
+        return OrderLikeness(tasks=len(pool), why_not=str(error))
+    (first, rare_a), (second, rare_b) = orders
+    return OrderLikeness(
+        tasks=len(pool),
+        overlap=tuple(
+            Overlap(
+                first=places,
+                common=len(set(first.ids[:places].tolist()) & set(second.ids[:places].tolist())),
+            )
+            for places in sorted({*_FIRST, settings.top_k})
+        ),
+        spearman=spearman(rare_a, rare_b),
+    )
+
+
+def _order(
+    settings: Settings,
+    folder: VersionFolder,
+    version: Version,
+    snapshot: LabelSnapshot,
+    tasks: TaskTable,
+    tables: Mapping[str, FeatureTable],
+    pool: NDArray[np.int64],
+) -> tuple[RankedQueue, FloatArray]:
+    """The first places of a version's order over the pool, and the rarity of each of the pool."""
+    miner = Miner.load(version.path)
+    table = tables[version.card.backbone_fingerprint]
+    state = known_state(folder.store, version.card.backbone_fingerprint)
+    head = state.classes if state is not None else ()
+    embedded = _examples(table, tasks.ids[_embedded(tasks, table)], head, version.card.classes)
+    queue = window(
+        miner,
+        embedded,
+        fitted_on=np.asarray(snapshot.ids, dtype=np.int64),
+        open_ids=pool,
+        size=max(*_FIRST, settings.top_k),
+        draw=draw_of(version, settings),
+        seed=version.card.seed,
+    )
+    return queue, miner.judge(_examples(table, pool, head, version.card.classes)).rarity
+
+
+def _embedded(tasks: TaskTable, table: FeatureTable) -> NDArray[np.int64]:
+    """Rows of the tasks that have features of the image that they point to now."""
+    if not len(table):
+        return np.empty(0, dtype=np.int64)
+    at = np.minimum(np.searchsorted(table.ids, tasks.ids), len(table) - 1)
+    return np.flatnonzero((table.ids[at] == tasks.ids) & (table.digests[at] == tasks.digests))
+
+
+def _examples(
+    table: FeatureTable,
+    ids: NDArray[np.int64],
+    head: tuple[str, ...],
+    classes: tuple[str, ...],
+) -> Examples:
+    """Features of some tasks, with original logits where the head tells all classes apart."""
+    at = np.searchsorted(table.ids, ids)
+    logits = None
+    if table.logits is not None and head and set(classes) <= set(head):
+        logits = table.logits[at][:, [head.index(name) for name in classes]]
+    return Examples(ids=ids, features=table.vectors[at].astype(np.float32), logits=logits)
+
+
+def _config(version: Version) -> dict[str, JsonValue]:
+    return {
+        name: value
+        for name, value in version.card.config.items()
+        if name != "frozen_model"  # told by itself
+    } | {"seed": version.card.seed, "kind": version.card.kind}
+
+
+def _pairs(a: Mapping[str, JsonValue], b: Mapping[str, JsonValue]) -> dict[str, Pair]:
+    return {name: Pair(a=a.get(name), b=b.get(name)) for name in sorted({*a, *b})}
