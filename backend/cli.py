@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backend import cli_tables, cli_versions
+from backend import cli_doctor, cli_tables, cli_versions
 from backend.cli_common import (
     AnyProject,
     Json,
@@ -37,6 +37,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 
 app.add_typer(cli_versions.versions, name="versions")
 app.command()(cli_versions.queue)
+app.command()(cli_doctor.doctor)
 
 
 @app.command()

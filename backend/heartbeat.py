@@ -43,12 +43,18 @@ def end(data_dir: Path) -> None:
     _path(data_dir).unlink(missing_ok=True)
 
 
-def heartbeat_age_s(data_dir: Path) -> float | None:
-    """Seconds since the last sign of life, or None where there is none."""
+def stamp(data_dir: Path) -> float | None:
+    """When the last sign of life came, Unix seconds, or None where there is none."""
     try:
-        return max(0.0, time.time() - _path(data_dir).stat().st_mtime)
+        return _path(data_dir).stat().st_mtime
     except FileNotFoundError:
         return None
+
+
+def heartbeat_age_s(data_dir: Path) -> float | None:
+    """Seconds since the last sign of life, or None where there is none."""
+    at = stamp(data_dir)
+    return None if at is None else max(0.0, time.time() - at)
 
 
 def read(data_dir: Path) -> Heartbeat | None:

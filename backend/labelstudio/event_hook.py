@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from typing import Literal
 
 from backend.labelstudio.records import Webhook
+
+Fault = Literal["off", "login", "actions", "payload"]
 
 ACTIONS = (
     "ANNOTATION_CREATED",
@@ -40,23 +43,41 @@ def trouble(webhook: Webhook, basic_auth: tuple[str, str] | None) -> list[str]:
         webhook: as Label Studio shows it.
         basic_auth: user and password that our endpoints ask for; None: they ask for none.
     """
+    return list(faults(webhook, basic_auth).values())
+
+
+def faults(webhook: Webhook, basic_auth: tuple[str, str] | None) -> Mapping[Fault, str]:
+    """What ``trouble`` tells, by what is wrong."""
     if not webhook.is_active:
-        return ["the webhook is switched off: new labels are seen by the timer only"]
-    found = []
-    wanted = with_login({}, basic_auth).get("Authorization")
-    sent = next((value for name, value in webhook.headers.items() if name.lower() == _LOGIN), None)
+        return {"off": "the webhook is switched off: new labels are seen by the timer only"}
+    found: dict[Fault, str] = {}
+    wanted = _login_of(with_login({}, basic_auth))
+    sent = _login_of(webhook.headers)
     if wanted is not None and sent != wanted:
         said = "no Authorization header" if sent is None else "an Authorization header not ours"
-        found.append(
+        found["login"] = (
             f"the webhook sends {said}: each event is refused with 401, and new labels are seen "
             "by the timer only"
         )
     missing = [action for action in ACTIONS if action not in webhook.actions]
     if missing and not webhook.send_for_all_actions:
-        found.append(f"the webhook does not report {', '.join(missing)}")
+        found["actions"] = f"the webhook does not report {', '.join(missing)}"
     if not webhook.send_payload:
-        found.append("the webhook sends no payload: events do not say which project they are of")
+        found["payload"] = (
+            "the webhook sends no payload: events do not say which project they are of"
+        )
     return found
+
+
+def carries_login(webhook: Webhook, basic_auth: tuple[str, str] | None) -> bool:
+    """Whether a webhook sends our user and password; False where we ask for none."""
+    return basic_auth is not None and _login_of(webhook.headers) == _login_of(
+        with_login({}, basic_auth)
+    )
+
+
+def _login_of(headers: Mapping[str, str]) -> str | None:
+    return next((value for name, value in headers.items() if name.lower() == _LOGIN), None)
 
 
 def described(webhook: Webhook) -> str:

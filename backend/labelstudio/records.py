@@ -151,7 +151,11 @@ class Connection(Record):
 
 
 class Webhook(Record):
-    """Where Label Studio reports what happens in a project."""
+    """Where Label Studio reports what happens in a project.
+
+    Attributes:
+        updated_at: when somebody changed it last, by Label Studio's clock.
+    """
 
     id: int
     url: str
@@ -163,6 +167,7 @@ class Webhook(Record):
     send_for_all_actions: bool = True
     send_payload: bool = True
     is_active: bool = True
+    updated_at: AwareDatetime | None = None
 
 
 class View(Record):
