@@ -69,7 +69,7 @@ def focal_loss_and_gradient(
     p_t = p[rows, targets]
     doubt = np.maximum(1 - p_t, _LEAST_DOUBT)
     focus = doubt**gamma
-    loss = -float(weights @ (focus * log_t))
+    loss = -float((weights * focus * log_t).sum(dtype=np.float64))
     # d/dlog p of -(1-p)^g log p, then d log p_t / dz_j = [j = t] - p_j.
     by_log_p = -focus
     if gamma:

@@ -10,19 +10,24 @@ Source: Singh et al. 2021, arXiv:2112.07835, section 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.config import RecalibrationConfig
 from models.errors import NotEnoughLabels, ShapeError
+from models.lbfgs import Point, minimise
 from models.losses import focal_loss_and_gradient
-from models.types import FloatArray, IntArray
+from models.streaming import Stacked, batch_rows, feature_batches
+from models.types import Examples, FloatArray, IntArray
 
 _LEARNING_RATE, _BATCH, _HOLD_OUT = 1e-3, 64, 0.1  # the released code's, and ours for the last
 _DOUBLE_UP_TO = 2_000_000  # entries of the feature matrix; more are computed in float32
+_CURVATURE = 0.25  # of softmax, at most: the bound of Böhning 1992, twice the mean over classes
+_CURVATURE_ROWS = 4096  # from which correlations of features are estimated
 
 
 class RecalibrationLayer:
@@ -80,14 +85,12 @@ class RecalibrationLayer:
     def logits(self, features: FloatArray) -> NDArray[np.float32]:
         """(N, D) features to (N, K) logits.
 
-        Raises: ShapeError: if D is not what the layer was fitted on.
+        Raises: ShapeError: if D is not what the layer was fitted on, or features are not finite.
         """
-        if features.ndim != 2 or features.shape[1] != len(self.weight):
-            raise ShapeError(
-                f"found features {features.shape}; the layer was fitted on (N, "
-                f"{len(self.weight)}) by another frozen model; fit again"
-            )
-        out: NDArray[np.float32] = features.astype(np.float32, copy=False) @ self.weight + self.bias
+        out: NDArray[np.float32] = np.empty((len(features), len(self.bias)), dtype=np.float32)
+        numbered = Examples(np.arange(len(features), dtype=np.int64), features)
+        for start, (logits,) in Stacked([self]).batches(numbered):
+            out[start : start + len(logits)] = logits.numpy()
         return out
 
     def state(self) -> dict[str, NDArray[np.float32]]:
@@ -100,55 +103,105 @@ class RecalibrationLayer:
         return cls(state["weight"], state["bias"])
 
 
-def standardisation(features: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and scale of each feature, (D,) both; a feature that hardly varies is not blown up."""
-    mean = features.mean(axis=0, dtype=np.float64)
-    scale = features.std(axis=0, dtype=np.float64)
+def standardise(
+    features: FloatArray, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, NDArray[np.float64], NDArray[np.float64]]:
+    """Features less their mean over their scale: (N, D), and both, (D,) each.
+
+    A feature that hardly varies is not blown up.
+    """
+    x = torch.empty(features.shape, dtype=dtype)
+    rows = batch_rows(features.shape[1])
+    sums = torch.zeros(features.shape[1], dtype=torch.float64)
+    numbered = Examples(np.arange(len(features), dtype=np.int64), features)
+    for start, batch in feature_batches(numbered, rows):
+        x[start : start + len(batch)] = batch
+        sums += batch.sum(dim=0)
+    mean = sums / len(x)
+    squares = torch.zeros_like(sums)
+    for batch in torch.split(x, rows):
+        batch -= mean
+        squares += (batch * batch).sum(dim=0)
+    scale = (squares / len(x)).sqrt()
     # A unit that fires for one labeled image in a hundred must not decide for the pool.
     floor = 0.05 * math.sqrt(float((scale**2).mean()))
-    return mean, np.maximum(scale, floor if floor > 0 else 1.0)
+    scale = scale.clamp_min(floor) if floor > 0 else torch.ones_like(scale)
+    for batch in torch.split(x, rows):
+        batch /= scale
+    return x, mean.numpy(), scale.numpy()
 
 
 def _regularised(
     features: FloatArray, targets: IntArray, counts: IntArray, config: RecalibrationConfig
 ) -> tuple[FloatArray, FloatArray]:
-    mean, scale = standardisation(features)
-    dtype = np.dtype(np.float64 if features.size <= _DOUBLE_UP_TO else np.float32)
-    x: FloatArray = np.subtract(features, mean, dtype=dtype)
-    np.divide(x, scale, out=x, dtype=dtype)
+    dtype = torch.float64 if features.size <= _DOUBLE_UP_TO else torch.float32
+    x, mean, scale = standardise(features, dtype)
     if config.balanced:
         each = 1.0 / (np.count_nonzero(counts) * np.maximum(counts, 1))
     else:
         each = np.full(len(counts), 1.0 / len(targets))
-    weights: FloatArray = each.astype(dtype)[targets]  # (N,), summing to 1
-    # One array (D + 1, K): the last row is the bias, which is not shrunk. Tensors share it.
-    values = np.zeros((x.shape[1] + 1, len(counts)), dtype=dtype)
-    gradient = np.zeros_like(values)
-    parameters = torch.from_numpy(values)
-    parameters.grad = torch.from_numpy(gradient)
-    optimiser = torch.optim.LBFGS(
-        [parameters],
-        max_iter=config.iterations,
-        history_size=10,
-        tolerance_grad=1e-5,
-        tolerance_change=1e-6,
-        line_search_fn="strong_wolfe",
-    )
+    weights = each[targets].astype(torch.empty(0, dtype=dtype).numpy().dtype)  # (N,), sum 1
+    # Products by torch only: NumPy's BLAS has threads of its own, and both wait by spinning.
+    width, classes = x.shape[1], len(counts)
+    padded = torch.zeros((width, -(-classes // 16) * 16), dtype=dtype)
+    scores = torch.empty((len(x), padded.shape[1]), dtype=dtype)
 
-    def closure() -> float:
+    def function(values: Point) -> tuple[float, Point]:
+        """Loss and gradient; (D + 1, K), of which the last row is the bias, not shrunk."""
+        padded[:, :classes] = torch.from_numpy(values[:-1])
+        torch.mm(x, padded, out=scores)
         loss, by_logits = focal_loss_and_gradient(
-            x @ values[:-1] + values[-1], targets, weights, gamma=config.gamma
+            scores.numpy()[:, :classes] + values[-1].astype(weights.dtype),
+            targets,
+            weights,
+            gamma=config.gamma,
         )
-        np.matmul(x.T, by_logits, out=gradient[:-1])
+        gradient = np.empty_like(values)
+        gradient[:-1] = torch.mm(torch.from_numpy(by_logits).T, x).numpy().T
         gradient[:-1] += config.l2 * values[:-1]
-        gradient[-1] = by_logits.sum(axis=0)
-        return loss + 0.5 * config.l2 * float((values[:-1] ** 2).sum())
+        gradient[-1] = by_logits.sum(axis=0, dtype=np.float64)
+        return loss + 0.5 * config.l2 * float((values[:-1] ** 2).sum()), gradient
 
-    with torch.no_grad():
-        optimiser.step(closure)  # type: ignore[no-untyped-call]
-    solved = values.astype(np.float64)
+    solved = minimise(
+        function,
+        np.zeros((width + 1, classes)),
+        precondition=_inverse_curvature(x, targets, counts, weights, config.l2),
+        iterations=config.iterations,
+    )
     weight = solved[:-1] / scale[:, None]
     return weight, solved[-1] - mean @ weight
+
+
+def _inverse_curvature(
+    x: Tensor, targets: IntArray, counts: IntArray, weights: FloatArray, l2: float
+) -> Callable[[Point], Point]:
+    """A gradient times the inverse of 0.25 X'WX + l2: about the loss's curvature for any class.
+
+    Of large sets the correlations are taken from the first rows of each class, which then stand
+    for the whole class. They decide how fast the optimum is found, not where it is.
+    """
+    most = max(8, _CURVATURE_ROWS // np.count_nonzero(counts))
+    rank = np.empty(len(targets), dtype=np.int64)
+    order = np.argsort(targets, kind="stable")
+    rank[order] = np.arange(len(targets)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rows = np.flatnonzero(rank < most)
+    share = counts[targets[rows]] / np.minimum(counts[targets[rows]], most)
+    part = x[torch.from_numpy(rows)] if len(rows) < len(x) else x
+    each = torch.from_numpy(weights[rows] * share).to(x.dtype)
+    matrix = (_CURVATURE * (part * each[:, None]).T @ part).double()
+    # Without shrinking, directions that no label tells apart would be unbounded.
+    least = 1e-6 * float(matrix.diagonal().mean()) or 1.0
+    matrix.diagonal().add_(max(l2, least))
+    factor = torch.linalg.cholesky(matrix)
+
+    def times(gradient: Point) -> Point:
+        found = np.empty_like(gradient)
+        right = torch.from_numpy(np.ascontiguousarray(gradient[:-1]))
+        found[:-1] = torch.cholesky_solve(right, factor).numpy()
+        found[-1] = gradient[-1] / _CURVATURE
+        return found
+
+    return times
 
 
 def _by_steps(

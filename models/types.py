@@ -38,26 +38,40 @@ class ClassSpace:
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples as the frozen model sees them.
+    """Examples as the frozen model sees them: all rows of the cached features, or a view of some.
 
     Attributes:
         ids: (N,) int64, unique; the task ids.
-        features: (N, D) float16 or float32 penultimate features.
-        logits: (N, K) float32 original logits over the label config's classes, or None where the
+        features: (R, D) float16 or float32 penultimate features.
+        logits: (R, K) float32 original logits over the label config's classes, or None where the
             frozen model has no head over them.
+        at: (N,) rows of ``features`` and ``logits`` that are the examples', in order; None where
+            they are all (R = N). Nothing is copied until ``dense`` or a batch is asked for.
     """
 
     ids: IntArray
     features: FloatArray
     logits: FloatArray | None = None
+    at: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def take(self, rows: IntArray) -> Examples:
-        """The examples at ``rows``, in that order."""
+        """A view of the examples at ``rows``, in that order."""
+        at = np.asarray(rows, dtype=np.int64)
         return Examples(
-            self.ids[rows], self.features[rows], None if self.logits is None else self.logits[rows]
+            self.ids[at], self.features, self.logits, at if self.at is None else self.at[at]
+        )
+
+    def dense(self) -> Examples:
+        """The same examples with arrays of their own size; copies where this is a view."""
+        if self.at is None:
+            return self
+        return Examples(
+            self.ids,
+            self.features[self.at],
+            None if self.logits is None else self.logits[self.at],
         )
 
 
@@ -84,19 +98,15 @@ class Judgement:
     Attributes:
         ids: (N,) int64.
         rarity: (N,) float in [0, 1]: likelihood that the example is of a tail class.
-        tail_probabilities: (N, T) one column for each of ``ClassSpace.tail``.
         predicted: (N,) int64 class index from the original head (or the plain head fitted in its
             place).
         confidence: (N,) float in [0, 1]: that class's probability.
-        reconstruction_error: (N,) float >= 0: the autoencoder's, see METHODS section 4.
     """
 
     ids: IntArray
     rarity: FloatArray
-    tail_probabilities: FloatArray
     predicted: IntArray
     confidence: FloatArray
-    reconstruction_error: FloatArray
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,34 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from torch import Tensor
 
 from models.config import MinerConfig
 from models.errors import ConfigError, CorruptVersion
+from models.recalibration import RecalibrationLayer
 from models.scorers import SCORERS, StoredScorer
-from models.scorers.base import OriginalHead, check_examples, check_labeled, part_of
+from models.scorers.base import (
+    OriginalHead,
+    check_examples,
+    check_labeled,
+    check_shapes,
+    part_of,
+)
 from models.scorers.rarefirst import RareFirst
+from models.streaming import Stacked
 from models.types import (
     ClassSpace,
     Examples,
+    IntArray,
     Judgement,
     LabeledExamples,
     Progress,
@@ -34,6 +46,7 @@ from models.types import (
 logger = logging.getLogger(__name__)
 
 _CARD, _TENSORS = "miner.json", "miner.safetensors"
+_ROWS = 8192  # of a batch where there is no layer to compute
 
 
 class _MinerCard(BaseModel):
@@ -87,31 +100,65 @@ class Miner:
 
         Raises: ShapeError: if features are not finite or of another size.
         """
-        check_examples(examples)
-        size = len(examples)
-        predicted = np.zeros(size, dtype=np.int64)
-        confidence: NDArray[np.float64] = np.zeros(size)
-        if self._head is not None:
-            probabilities = self._head.probabilities(examples)
-            predicted = probabilities.argmax(axis=1).astype(np.int64)
-            confidence = probabilities[np.arange(size), predicted]
-        tail: NDArray[np.float64] = np.zeros((size, len(self.classes.tail)))
-        errors: NDArray[np.float64] = np.zeros(size)
-        if self._judge is not None and size:
-            tail = self._judge.tail_probabilities(examples)
-            errors = self._judge.reconstruction_error(examples)
-        return Judgement(
-            ids=examples.ids,
-            rarity=np.clip(tail.sum(axis=1), 0.0, 1.0),
-            tail_probabilities=tail,
-            predicted=predicted,
-            confidence=confidence,
-            reconstruction_error=errors,
-        )
+        return self._pass(examples, lambda rows, logits: None)
 
     def queue(self, pool: Examples, *, budget: int, seed: int) -> RankedQueue:
         """The first ``min(budget, N)`` of the pool in the order in which to label them."""
         return self._scorer.rank(pool, budget=budget, seed=seed)
+
+    def rescore(
+        self, examples: Examples, pool: IntArray, *, budget: int, seed: int
+    ) -> tuple[Judgement, RankedQueue]:
+        """``judge`` all examples and ``queue`` those at the rows ``pool``, reading them once.
+
+        Nothing but a batch of the features is ever held in single precision.
+
+        Raises: ShapeError: if features are not finite or of another size.
+        """
+        judge, size = self._judge, min(max(budget, 0), len(pool))
+        if judge is None or judge is not self._scorer or not judge.learnable or not size:
+            return self.judge(examples), self.queue(examples.take(pool), budget=budget, seed=seed)
+        contenders = judge.contenders(size)
+        is_open = np.zeros(len(examples), dtype=bool)
+        is_open[pool] = True
+
+        def look(rows: slice, logits: Tensor) -> None:
+            odds = judge.odds(logits).numpy()
+            here = is_open[rows]
+            at = np.arange(rows.start, rows.stop)
+            contenders.add(*((at, odds) if here.all() else (at[here], odds[here])))
+
+        judgement = self._pass(examples, look)
+        return judgement, judge.order(examples.take(contenders.rows()), size)
+
+    def _pass(self, examples: Examples, look: Callable[[slice, Tensor], None]) -> Judgement:
+        """Judge batch by batch; ``look`` is shown the re-calibrated logits of each."""
+        check_shapes(examples)
+        size, head, judge = len(examples), self._head, self._judge
+        predicted = np.zeros(size, dtype=np.int64)
+        confidence: NDArray[np.float32] = np.zeros(size, dtype=np.float32)
+        rarity: NDArray[np.float32] = np.zeros(size, dtype=np.float32)
+        plain = head.plain if head is not None else None
+        layers = [] if judge is None else [judge.layer]
+        layers += [] if plain is None else [plain]
+        if not layers:
+            check_examples(examples)
+        for rows, logits in _batches(layers, examples):
+            if judge is not None:
+                tail = judge.probabilities(logits[0])[:, list(self.classes.tail)]
+                rarity[rows] = tail.sum(dim=1).clamp(0, 1).numpy()
+                look(rows, logits[0])
+            if head is None:
+                continue
+            if plain is not None:
+                shares = torch.softmax(logits[-1], dim=1)
+            else:
+                shares = head.softmax_of(examples, rows.start, rows.stop)
+            most, which = shares.max(dim=1)
+            predicted[rows], confidence[rows] = which.numpy(), most.numpy()
+        return Judgement(
+            ids=examples.ids, rarity=rarity, predicted=predicted, confidence=confidence
+        )
 
     def save(self, folder: Path) -> None:
         """Write arrays and settings into a folder that exists or is made."""
@@ -195,6 +242,7 @@ def fit_miner(
         ShapeError: if the input is not what ``Examples`` says.
         ConfigError: if the scorer is in no table.
     """
+    labeled = LabeledExamples(labeled.examples.dense(), labeled.targets)
     check_labeled(labeled, classes)
     wanted = _scorer(config.scorer)
     seen = np.bincount(labeled.targets, minlength=classes.size)
@@ -229,6 +277,18 @@ def fit_miner(
         judge=judge,
         metrics=metrics,
     )
+
+
+def _batches(
+    layers: list[RecalibrationLayer], examples: Examples
+) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
+    """Rows and logits of each layer, batch by batch; without layers the rows alone."""
+    if layers:
+        for start, logits in Stacked(layers).batches(examples):
+            yield slice(start, start + len(logits[0])), logits
+        return
+    for start in range(0, len(examples), _ROWS):
+        yield slice(start, min(start + _ROWS, len(examples))), ()
 
 
 def _what_is_possible(

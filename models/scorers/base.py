@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from models.autoencoder import softmax
 from models.config import MinerConfig, RecalibrationConfig
 from models.errors import NotEnoughLabels, ShapeError
 from models.recalibration import RecalibrationLayer
-from models.types import ClassSpace, Examples, FloatArray, IntArray, LabeledExamples, RankedQueue
+from models.scorers.best import best_rows
+from models.streaming import Stacked, batch_rows, feature_batches, refuse_infinite, tensor_of
+from models.types import ClassSpace, Examples, FloatArray, LabeledExamples, RankedQueue
 
 State = Mapping[str, NDArray[np.generic]]
 
@@ -74,28 +77,28 @@ def check_examples(examples: Examples) -> None:
 
     Raises: ShapeError: with what was found.
     """
-    features = examples.features
-    if features.ndim != 2 or len(features) != len(examples.ids):
+    check_shapes(examples)
+    for start, features in feature_batches(examples, batch_rows(examples.features.shape[1])):
+        # NaN and infinity of one feature reach the sum of all.
+        if not bool(torch.isfinite(features.sum())):
+            refuse_infinite(examples.ids[start : start + len(features)], features)
+
+
+def check_shapes(examples: Examples) -> None:
+    """Refuse features and logits that are not one row for each id.
+
+    Raises: ShapeError: with what was found.
+    """
+    features, at = examples.features, examples.at
+    if features.ndim != 2 or len(features if at is None else at) != len(examples.ids):
         raise ShapeError(f"found features {features.shape} for {len(examples.ids)} ids")
-    if not np.isfinite(features).all():
-        bad = examples.ids[~np.isfinite(features).all(axis=1)]
-        raise ShapeError(
-            f"features of {len(bad)} examples are NaN or infinite (ids {bad[:5].tolist()}); "
-            "embed those images again"
-        )
     if examples.logits is not None and len(examples.logits) != len(features):
         raise ShapeError(f"found {len(examples.logits)} logits for {len(features)} examples")
 
 
-def descending(scores: FloatArray, ids: IntArray) -> NDArray[np.int64]:
-    """Rows from the highest score to the lowest; ties by id, so that runs repeat."""
-    rows: NDArray[np.int64] = np.lexsort((ids, -np.asarray(scores, dtype=np.float64)))
-    return rows
-
-
 def head_of_queue(scores: FloatArray, pool: Examples, budget: int, reason: str) -> RankedQueue:
-    """The ``budget`` highest scores as a queue, all for one reason."""
-    ids = pool.ids[descending(scores, pool.ids)[: max(budget, 0)]]
+    """The ``budget`` highest scores as a queue, all for one reason; ties by id."""
+    ids = pool.ids[best_rows(scores, pool.ids, budget)]
     return RankedQueue(ids=ids, reasons=(reason,) * len(ids))
 
 
@@ -124,18 +127,33 @@ class OriginalHead:
         )
         return cls(layer, num_classes=num_classes)
 
-    def probabilities(self, examples: Examples) -> NDArray[np.float64]:
-        """(N, K) softmax.
+    def batches(self, examples: Examples) -> Iterator[tuple[int, Tensor]]:
+        """For each batch of examples its start and (B, K) softmax, float32.
 
-        Raises: ShapeError: if the examples lack the logits that the head was fitted to expect.
+        Raises: ShapeError: if the examples lack the logits that the head was fitted to expect, or
+            features are not finite or of another size.
         """
-        check_examples(examples)
+        check_shapes(examples)
         if self.plain is not None:
-            return softmax(self.plain.logits(examples.features))
-        if examples.logits is None or examples.logits.shape[1] != self.num_classes:
-            found = None if examples.logits is None else examples.logits.shape
+            for start, (logits,) in Stacked([self.plain]).batches(examples):
+                yield start, torch.softmax(logits, dim=1)
+            return
+        check_examples(examples)
+        rows = batch_rows(self.num_classes)
+        for start in range(0, len(examples), rows):
+            yield start, self.softmax_of(examples, start, min(start + rows, len(examples)))
+
+    def softmax_of(self, examples: Examples, start: int, stop: int) -> Tensor:
+        """(B, K) softmax of the frozen model's own logits of some examples.
+
+        Raises: ShapeError: if there are none over these classes.
+        """
+        logits = examples.logits
+        if logits is None or logits.shape[1] != self.num_classes:
+            found = None if logits is None else logits.shape
             raise ShapeError(f"found logits {found}; expected (N, {self.num_classes})")
-        return softmax(examples.logits)
+        part = logits[start:stop] if examples.at is None else logits[examples.at[start:stop]]
+        return torch.softmax(tensor_of(part).float(), dim=1)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """What must be stored."""

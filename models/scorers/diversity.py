@@ -9,10 +9,14 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.config import MinerConfig
-from models.scorers.base import State, check_examples, check_labeled, descending
+from models.scorers.base import State, check_labeled, check_shapes
+from models.scorers.best import best_rows
+from models.streaming import batch_rows, feature_batches, refuse_infinite
 from models.types import ClassSpace, Examples, FloatArray, IntArray, LabeledExamples, RankedQueue
 
 _WIDTH = 64  # dimensions that distances are measured in; more are projected
@@ -35,7 +39,7 @@ class Diversity:
     ) -> Self:
         """Remember where the labeled examples lie."""
         check_labeled(labeled, classes)
-        features: FloatArray = labeled.examples.features
+        features: FloatArray = labeled.examples.dense().features
         if len(features) > _CENTERS:
             rows = np.random.default_rng(seed).choice(len(features), _CENTERS, replace=False)
             features = features[np.sort(rows)]
@@ -44,7 +48,7 @@ class Diversity:
 
     def rank(self, pool: Examples, *, budget: int, seed: int) -> RankedQueue:
         """Farthest first; without labels it starts at the example nearest to the middle."""
-        check_examples(pool)
+        check_shapes(pool)
         rows = farthest_first(pool, self._centers, budget)
         return RankedQueue(ids=pool.ids[rows], reasons=("diversity",) * len(rows))
 
@@ -69,54 +73,62 @@ def farthest_first(pool: Examples, centers: FloatArray, budget: int) -> IntArray
     size = min(max(budget, 0), len(pool))
     if not size:
         return np.empty(0, dtype=np.int64)
-    points, covered = _comparable(pool.features, centers)
-    squares = (points**2).sum(axis=1)
-    nearest: NDArray[np.float64] = np.full(len(points), np.inf)
-    for start in range(0, len(covered), _CHUNK):
-        part = covered[start : start + _CHUNK]
-        np.minimum(nearest, _squared(points, squares, part).min(axis=1), out=nearest)
+    points, covered = _comparable(pool, centers)
+    squares = (points**2).sum(dim=1)
+    nearest = torch.full((len(points),), torch.inf)
+    for start in range(0, len(points), _CHUNK):
+        here = slice(start, start + _CHUNK)
+        for first in range(0, len(covered), _CHUNK):
+            between = _squared(points[here], squares[here], covered[first : first + _CHUNK])
+            torch.minimum(nearest[here], between.min(dim=1).values, out=nearest[here])
     if not len(covered):
         # Nothing is covered: begin in the middle, not at an outlier.
-        nearest = -squares.astype(np.float64)
+        nearest = -squares
     picked = np.zeros(len(points), dtype=bool)
     order: list[int] = []
     for turn in range(min(size, _GREEDY)):
-        open_rows = np.where(picked, -np.inf, nearest)
-        best = np.flatnonzero(open_rows == open_rows.max())
+        distances = nearest.numpy()
+        best = np.flatnonzero(distances == distances.max(where=~picked, initial=-np.inf))
+        best = best[~picked[best]]
         row = int(best[np.argmin(pool.ids[best])])
         picked[row] = True
         order.append(row)
         distance = _squared(points, squares, points[row : row + 1])[:, 0]
         fresh = turn == 0 and not len(covered)
-        nearest = distance if fresh else np.minimum(nearest, distance)
+        nearest = distance if fresh else torch.minimum(nearest, distance)
     if len(order) < size:
         rest = np.flatnonzero(~picked)
-        rest = rest[descending(nearest[rest], pool.ids[rest])]
-        order += rest[: size - len(order)].tolist()
+        rest = rest[best_rows(nearest.numpy()[rest], pool.ids[rest], size - len(order))]
+        order += rest.tolist()
     return np.asarray(order, dtype=np.int64)
 
 
-def _comparable(
-    features: FloatArray, centers: FloatArray
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Centered on the pool, and projected where there are many dimensions."""
-    mean = features.mean(axis=0, dtype=np.float64)
-    points: NDArray[np.float32] = (features - mean).astype(np.float32)
-    covered: NDArray[np.float32] = np.empty((0, points.shape[1]), dtype=np.float32)
-    if len(centers):
-        covered = (centers - mean).astype(np.float32)
-    if points.shape[1] > _WIDTH:
+def _comparable(pool: Examples, centers: FloatArray) -> tuple[Tensor, Tensor]:
+    """Centered on the pool, and projected where there are many dimensions; float32."""
+    width = pool.features.shape[1]
+    rows = batch_rows(width)
+    onto = torch.eye(width)
+    if width > _WIDTH:
         # A fixed Gaussian projection keeps distances within some percent (Johnson-Lindenstrauss).
-        onto = np.random.default_rng(0).normal(size=(points.shape[1], _WIDTH)).astype(np.float32)
-        onto /= np.float32(np.sqrt(_WIDTH))
-        points, covered = points @ onto, covered @ onto
+        drawn = np.random.default_rng(0).normal(size=(width, _WIDTH)).astype(np.float32)
+        onto = torch.from_numpy(drawn / np.float32(np.sqrt(_WIDTH)))
+    sums = torch.zeros(width, dtype=torch.float64)
+    for start, batch in feature_batches(pool, rows):
+        sums += batch.sum(dim=0)
+        if not bool(torch.isfinite(sums).all()):
+            refuse_infinite(pool.ids[start : start + len(batch)], batch)
+    mean = (sums / len(pool)).float()
+    points = torch.empty((len(pool), onto.shape[1]))
+    for start, batch in feature_batches(pool, rows):
+        batch -= mean
+        torch.mm(batch, onto, out=points[start : start + len(batch)])
+    covered = torch.empty((0, onto.shape[1]))
+    if len(centers):
+        covered = (torch.from_numpy(centers.astype(np.float32)) - mean) @ onto
     return points, covered
 
 
-def _squared(
-    points: NDArray[np.float32], squares: NDArray[np.float32], to: NDArray[np.float32]
-) -> NDArray[np.float64]:
+def _squared(points: Tensor, squares: Tensor, to: Tensor) -> Tensor:
     """(N, C) squared distances."""
-    out = squares[:, None] - 2 * (points @ to.T) + (to**2).sum(axis=1)[None]
-    squared: NDArray[np.float64] = np.maximum(out, 0).astype(np.float64)
-    return squared
+    out = torch.addmm(squares[:, None], points, to.T, alpha=-2)
+    return out.add_((to**2).sum(dim=1)).clamp_min_(0)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from models.autoencoder import LogitAutoencoder
 from models.config import AutoencoderConfig, MinerConfig, RecalibrationConfig
 from models.recalibration import RecalibrationLayer
-from models.scorers.base import State, check_examples, check_labeled, head_of_queue, part
+from models.scorers.base import State, check_labeled, check_shapes, head_of_queue, part
+from models.streaming import Stacked
 from models.types import ClassSpace, Examples, LabeledExamples, RankedQueue
 
 
@@ -33,8 +34,9 @@ class Paper:
         """Train both on all labels, tail included, as the paper does."""
         check_labeled(labeled, classes, learns=True)
         form = self.config.recalibration
+        features = labeled.examples.dense().features
         self._layer = RecalibrationLayer.fit(
-            labeled.examples.features,
+            features,
             labeled.targets,
             num_classes=classes.size,
             # Our own form is not the paper's; asked for by name, this scorer stays faithful.
@@ -42,7 +44,7 @@ class Paper:
             seed=seed,
         )
         self._autoencoder = LogitAutoencoder.fit(
-            self._layer.logits(labeled.examples.features),
+            self._layer.logits(features),
             config=AutoencoderConfig(
                 space=self.config.autoencoder_space,
                 members=self.config.members,
@@ -56,8 +58,10 @@ class Paper:
         """By reconstruction error, ties by id."""
         if self._layer is None or self._autoencoder is None:
             raise RuntimeError("rank was called before fit")
-        check_examples(pool)
-        errors = self._autoencoder.errors(self._layer.logits(pool.features))
+        check_shapes(pool)
+        errors: NDArray[np.float64] = np.empty(len(pool))
+        for start, (logits,) in Stacked([self._layer]).batches(pool):
+            errors[start : start + len(logits)] = self._autoencoder.errors(logits.numpy())
         return head_of_queue(errors, pool, budget, "reconstruction error")
 
     def state(self) -> dict[str, NDArray[np.generic]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scorers.base import descending
+from models.scorers.best import best_rows
 from models.types import FloatArray, IntArray
 
 
@@ -31,28 +31,29 @@ def take_turns(
     Returns: rows in order, and whose turn each was (column).
     """
     count, classes = scores.shape
-    orders = [descending(scores[:, column], ids).tolist() for column in range(classes)]
-    chances = [likelihood[:, column].tolist() for column in range(classes)]
-    at = [0] * classes
+    size = min(max(budget, 0), count)
+    # No class is asked for more than all turns together.
+    orders = [best_rows(scores[:, column], ids, size) for column in range(classes)]
+    at = np.zeros(classes, dtype=np.int64)
     taken = np.zeros(count, dtype=bool)
     rows: list[int] = []
     turns: list[int] = []
-    while len(rows) < min(budget, count):
+    if size:
+        best = np.asarray([order[0] for order in orders])
+        chance = likelihood[best, np.arange(classes)]
+    while len(rows) < size:
         for column in range(classes):
-            if len(rows) >= min(budget, count):
-                break
-            best = [_next(orders[k], at, k, taken) for k in range(classes)]
-            most = max(chances[k][best[k]] for k in range(classes))
-            if chances[column][best[column]] < give_up_share * most:
+            if chance[column] < give_up_share * chance.max():
                 continue
-            rows.append(best[column])
+            row = int(best[column])
+            rows.append(row)
             turns.append(column)
-            taken[best[column]] = True
+            taken[row] = True
+            if len(rows) == size:
+                break
+            for other in np.flatnonzero(best == row):
+                while taken[orders[other][at[other]]]:
+                    at[other] += 1
+                best[other] = orders[other][at[other]]
+                chance[other] = likelihood[best[other], other]
     return np.asarray(rows, dtype=np.int64), np.asarray(turns, dtype=np.int64)
-
-
-def _next(order: list[int], at: list[int], column: int, taken: NDArray[np.bool_]) -> int:
-    """The first row of a class's order that nobody took; moves its pointer there."""
-    while taken[order[at[column]]]:
-        at[column] += 1
-    return order[at[column]]

@@ -42,7 +42,10 @@ class SoftmaxScorer(ABC):
         """By score, ties by id."""
         if self._head is None:
             raise RuntimeError("rank was called before fit")
-        scores = self.score(self._head.probabilities(pool), self._classes)
+        scores: NDArray[np.float64] = np.empty(len(pool))
+        for start, probabilities in self._head.batches(pool):
+            part = probabilities.double().numpy()
+            scores[start : start + len(part)] = self.score(part, self._classes)
         return head_of_queue(scores, pool, budget, self.reason)
 
     def state(self) -> dict[str, NDArray[np.generic]]:

@@ -39,10 +39,8 @@ class Miner:
         return Judgement(
             ids=examples.ids,
             rarity=np.linspace(0.0, 1.0, count),
-            tail_probabilities=np.zeros((count, 1)),
             predicted=np.zeros(count, np.int64) if logits is None else logits.argmax(axis=1),
             confidence=np.full(count, 0.5),
-            reconstruction_error=np.zeros(count),
         )
 
 

@@ -63,10 +63,8 @@ class FakeJudge:
         judgement = Judgement(
             ids=np.asarray(list(good), dtype=np.int64),
             rarity=np.asarray(list(good.values()), dtype=np.float64),
-            tail_probabilities=np.zeros((count, 1)),
             predicted=np.full(count, 3, dtype=np.int64),
             confidence=np.full(count, 0.9),
-            reconstruction_error=np.zeros(count),
         )
         return Judged(judgement if count else None, failures)
 
