@@ -35,11 +35,17 @@ LOOK: tuple[Hint, ...] = ("changed", "deleted", "settings")
 
 
 class Tail(BaseModel):
-    """The sticky tail (``tail.json``)."""
+    """The sticky tail (``tail.json``).
+
+    Attributes:
+        names: tail classes, in the config's order.
+        away: classes that left because the config does not hold them; they come back with it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     names: tuple[str, ...] = ()
+    away: tuple[str, ...] = ()
     unlearnable: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -244,7 +250,7 @@ class ProjectContext:
         return np.flatnonzero(matches)
 
     def examples(self, rows: NDArray[np.int64]) -> Examples:
-        """Features of some rows of ``tasks()``, which must be embedded."""
+        """Features of some rows of ``tasks()``, which must be embedded: a view, nothing copied."""
         features = self.features()
         if features is None:
             raise RuntimeError("examples were asked for before anything was embedded")
@@ -252,11 +258,12 @@ class ProjectContext:
         at = np.searchsorted(features.ids, ids)
         return Examples(
             ids=ids,
-            features=features.vectors[at].astype(np.float32),
-            logits=self._logits(features, at),
+            features=features.vectors,
+            logits=self._logits(features),
+            at=None if len(at) == len(features) else at,
         )
 
-    def _logits(self, features: FeatureTable, at: NDArray[np.int64]) -> NDArray[np.floating] | None:
+    def _logits(self, features: FeatureTable) -> NDArray[np.floating] | None:
         """Original logits in the order of the config's classes; None where a class has none."""
         state, classes = self.backbone_state, self.sync.classes
         if features.logits is None or state is None or not state.classes:
@@ -264,7 +271,9 @@ class ProjectContext:
         columns = {name: column for column, name in enumerate(state.classes)}
         if any(name not in columns for name in classes):
             return None
-        return features.logits[at][:, [columns[name] for name in classes]]
+        if state.classes == classes:
+            return features.logits
+        return features.logits[:, [columns[name] for name in classes]]
 
     def labels(self) -> dict[int, str]:
         """Labels that the config holds, by task id."""

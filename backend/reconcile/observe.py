@@ -10,6 +10,7 @@ import numpy as np
 
 from backend.labelstudio.drift import project_drift
 from backend.pinning import pinned, released
+from backend.project_settings import kept
 from backend.projects import Publications
 from backend.reconcile.actions import bootstrap, cleanup, embed
 from backend.reconcile.context import ProjectContext
@@ -152,7 +153,7 @@ def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "")
         skipped=len(tasks.rows(state="skipped")),
         conflicts=len(tasks.rows(state="conflict")),
         embedded=len(context.embedded_rows()),
-        failed=dict(Counter(failure.reason for failure in context.failures.by_task.values())),
+        failed=dict(_unreadable(context)),
         labels_by_class=dict(context.counts()),
         labels_by_origin=dict(Counter(context.ledger.origin(i) for i in labels)),
         unknown_labels=dict(Counter(str(name) for name in all_labels if name not in classes)),
@@ -178,7 +179,30 @@ def _explanations(context: ProjectContext, version: object) -> tuple[str, ...]:
         said.append(given_up)
     if isinstance(version, Version) and version.card.explanation:
         said.append(version.card.explanation)
-    return tuple(said)
+    said += context.interface.problems if context.interface is not None else ()
+    return (*said, *_strange_classes(context))
+
+
+def _strange_classes(context: ProjectContext) -> list[str]:
+    """Classes that the project's own settings name and its label config does not hold."""
+    own = kept(context.store)
+    classes = context.sync.classes
+    if own is None or not classes:
+        return []
+    return [
+        f"extra params: {name} names {', '.join(strange)}, which the label config does not hold; "
+        f"expected some of {', '.join(classes)}"
+        for name in ("tail_classes", "not_tail_classes")
+        if name in own.overrides
+        and (strange := sorted(set(getattr(context.settings, name)) - set(classes)))
+    ]
+
+
+def _unreadable(context: ProjectContext) -> Counter[str]:
+    """Why images could not be read, of the tasks that have no features."""
+    tasks, failures = context.tasks(), context.failures.by_task
+    without = set(tasks.ids.tolist()) - set(tasks.ids[context.embedded_rows()].tolist())
+    return Counter(failure.reason for task, failure in failures.items() if task in without)
 
 
 def _without_choice(context: ProjectContext) -> list[str]:

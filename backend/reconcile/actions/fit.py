@@ -98,8 +98,9 @@ def run(context: ProjectContext, plan: Plan) -> None:
 def _decide_tail(context: ProjectContext) -> Tail:
     """Let classes enter or leave the sticky tail, and remember it."""
     settings = context.settings
+    known = (*context.tail.names, *context.tail.away)
     decision = update_tail(
-        context.tail.names,
+        known,
         counts_unbiased=context.unbiased_counts(),
         counts_all=context.counts(),
         class_names=context.sync.classes,
@@ -109,7 +110,12 @@ def _decide_tail(context: ProjectContext) -> Tail:
         min_labels=settings.tail_min_labels,
         threshold=settings.tail_threshold,
     )
-    tail = Tail(names=decision.tail, unlearnable=decision.unlearnable, notes=decision.notes)
+    tail = Tail(
+        names=decision.tail,
+        away=tuple(name for name in known if name not in context.sync.classes),
+        unlearnable=decision.unlearnable,
+        notes=decision.notes,
+    )
     if tail != context.tail:
         context.store.write("tail.json", tail)
     return tail

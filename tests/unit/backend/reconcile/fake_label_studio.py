@@ -64,8 +64,12 @@ class FakeLabelStudio:
         }
         self.calls: Counter[str] = Counter()
         self.imports: list[str] = []
+        #: Pre-annotations of the last import, by task.
+        self.choices: dict[int, dict[str, object]] = {}
         self.fail: Callable[[str], None] = lambda name: None
         self.gone = False
+        #: What /setup answers at an address; elsewhere an unmarked name.
+        self.answers: dict[str, str] = {}
         self._next = 1
 
     # What people do ---------------------------------------------------------------------------
@@ -178,6 +182,7 @@ class FakeLabelStudio:
         names = {item.model_version for item in items}
         assert len(names) == 1, "one name an import"
         self.imports += names
+        self.choices = {item.task: dict(item.result[0]) for item in items if item.result}
         for item in items:
             self.predictions[self.new_id()] = (item.task, item.model_version, item.score)
         return len(items)
@@ -198,6 +203,10 @@ class FakeLabelStudio:
 
     def connections(self, project_id: int) -> list[Connection]:
         self._called("connections")
+        self.connection_rows = [
+            row.model_copy(update={"model_version": self.answers.get(row.url, row.model_version)})
+            for row in self.connection_rows
+        ]
         return list(self.connection_rows)
 
     def create_connection(
@@ -205,11 +214,16 @@ class FakeLabelStudio:
     ) -> Connection:
         self._called("create_connection")
         row = Connection(
-            id=self.new_id(), url=url, title=title, model_version="rarefirst-0", state="CO"
+            id=self.new_id(),
+            url=url,
+            title=title,
+            model_version=self.answers.get(url, "rarefirst-0"),
+            state="CO",
         )
         self.connection_rows.append(row)
-        hook = Webhook(id=self.new_id(), url=f"{url}/webhook", project=project_id)
-        self.webhook_rows.append(hook)
+        if all(hook.url != f"{url}/webhook" for hook in self.webhook_rows):
+            hook = Webhook(id=self.new_id(), url=f"{url}/webhook", project=project_id)
+            self.webhook_rows.append(hook)
         if not self.settings["model_version"]:
             self.settings["model_version"] = title
         return row
@@ -218,6 +232,9 @@ class FakeLabelStudio:
         return next(row for row in self.connection_rows if row.id == connection_id)
 
     def delete_connection(self, connection_id: int) -> None:
+        for row in self.connection_rows:
+            if row.id == connection_id and row.title == self.settings["model_version"]:
+                self.settings["model_version"] = ""
         self.connection_rows = [row for row in self.connection_rows if row.id != connection_id]
 
     def webhooks(self, project_id: int) -> list[Webhook]:
