@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -92,8 +93,19 @@ def _project(status: ProjectStatus) -> Table:
     table.add_row("images", f"{status.embedded} of {status.tasks} embedded")
     for reason, count in status.failed.items():
         table.add_row("unreadable", Text(f"{count}: {reason}", "yellow"))
+    for name, value in sorted(status.settings.items()):
+        table.add_row("own setting", f"{name} = {_setting(value)}")
     table.add_row("model", f"{status.backbone or 'none yet'}, version {status.version or 'none'}")
     return table
+
+
+def _setting(value: JsonValue) -> str:
+    """A setting's value as a person would write it."""
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value) or "none"
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def scores_table(scores: Sequence[FileScore], *, version: str) -> Table:

@@ -28,10 +28,11 @@ from backend.jobs import Jobs
 from backend.judging import Judge, Judges, NothingToJudgeWith
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.results import last_place, live_score, predict_answer
+from backend.preannotation import preannotation
+from backend.project_settings import effective
 from backend.projects import ProjectStore, Publication, PublishedScores
 from backend.schemas import PredictRequest, TaskBody
 from backend.settings import Settings
-from models.tasks.classification import choice_region
 
 if TYPE_CHECKING:
     from backend.labelstudio.interface import ImageChoices
@@ -75,16 +76,9 @@ class _Answer:
 
     def give(self, place: int, *, rarity: float, label: str, confidence: float) -> None:
         """Set the result of a place."""
-        regions: list[dict[str, object]] = []
-        if self.preannotate and self.interface is not None and confidence > 0:
-            regions.append(
-                choice_region(
-                    label,
-                    confidence=confidence,
-                    from_name=self.interface.control_name,
-                    to_name=self.interface.image_name,
-                )
-            )
+        regions: Sequence[Result] = ()
+        if self.preannotate:
+            regions = preannotation(self.interface, label, confidence)
         self.results[place] = predict_answer(
             live_score(rarity), model_version=self.version, result=regions
         )
@@ -130,7 +124,7 @@ class Scoring:
             tasks=asked.tasks,
             version=published_name(self._jobs, store),
             label_config=asked.label_config,
-            preannotate=self._settings.preannotate,
+            preannotate=store is not None and effective(self._settings, store).preannotate,
         )
         if store is None:
             answer.refuse("of a project that is not known yet")

@@ -9,9 +9,10 @@ import os
 import time
 from datetime import UTC, datetime
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from backend import heartbeat
+from backend.project_settings import ProjectSettings, kept
 from backend.projects import ProjectStore, ProjectStores, Publication
 from backend.reports import SERVICE_REPORT, ProjectReport, ServiceReport
 from backend.settings import Settings
@@ -64,6 +65,9 @@ class ProjectStatus(BaseModel):
     why_not: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     drift: tuple[str, ...] = ()
+    settings: dict[str, JsonValue] = Field(
+        default_factory=dict, description="the project's own, from its connection's extra params"
+    )
     tasks: int = 0
     embedded: int = 0
     failed: dict[str, int] = Field(default_factory=dict)
@@ -150,6 +154,7 @@ def _project(store: ProjectStore) -> ProjectStatus | None:
     report = store.read("report.json", ProjectReport)
     published = store.publications().published
     doing, done, total = _doing(store)
+    own = kept(store) or ProjectSettings()
     if report is None:
         return ProjectStatus(
             project=card.project_id,
@@ -162,6 +167,8 @@ def _project(store: ProjectStore) -> ProjectStatus | None:
             done=done,
             total=total,
             next="a first look at the project",
+            problems=own.problems,
+            settings=own.overrides,
             publication=_publication(published, 0),
         )
     return ProjectStatus(
@@ -176,7 +183,8 @@ def _project(store: ProjectStore) -> ProjectStatus | None:
         total=total,
         next="nothing, paused; `rarefirst resume` goes on" if store.paused else report.next,
         why_not=report.why_not,
-        problems=report.problems,
+        problems=(*report.problems, *own.problems),
+        settings=own.overrides,
         drift=report.drift,
         tasks=report.tasks,
         embedded=report.embedded,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from backend.errors import LabelStudioRefused, PublishError
 from backend.instance import version_prefix
 from backend.labelstudio.client import PredictionItem
+from backend.preannotation import preannotation
 from backend.projects import Publication, Publications, PublishedScores
 from backend.queue_scores import queue_scores
 from backend.reconcile.context import ProjectContext
@@ -29,7 +30,6 @@ from backend.reconcile.plan import Plan
 from backend.reconcile.state import snapshot_of
 from models.recipes.fit_miner import Miner
 from models.registry import Version
-from models.tasks.classification import choice_region
 from models.types import Examples, Judgement, RankedQueue
 
 logger = logging.getLogger(__name__)
@@ -236,17 +236,10 @@ def _region(
     context: ProjectContext, scores: PublishedScores, row: int | None
 ) -> Sequence[dict[str, object]]:
     """A pre-annotation where the settings ask for one: the original head's class."""
-    interface = context.interface
-    if not context.settings.preannotate or row is None or interface is None:
+    if not context.settings.preannotate or row is None:
         return ()
     label = scores.classes[int(scores.predicted[row])]
-    region = choice_region(
-        label,
-        confidence=float(scores.confidence[row]),
-        from_name=interface.control_name,
-        to_name=interface.image_name,
-    )
-    return (region,)
+    return preannotation(context.interface, label, float(scores.confidence[row]))
 
 
 def _dropped(context: ProjectContext, publication: Publication) -> list[int]:

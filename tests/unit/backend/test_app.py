@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 
 from backend.app import create_app
 from backend.jobs import Jobs
+from backend.project_settings import FILE, ProjectSettings, digest
 from backend.projects import ProjectStore
 from backend.security import authorization_header, is_allowed
 from backend.settings import Settings
@@ -160,6 +161,30 @@ def test_unknown_paths_and_methods_have_the_same_shape(client: FlaskClient) -> N
     refused = client.get("/predict")
     assert error_of(refused.get_json())["code"] == "method_not_allowed"
     assert "POST" in refused.headers["Allow"]
+
+
+def test_setup_with_other_extra_params_asks_for_a_look(
+    client: FlaskClient, store: ProjectStore
+) -> None:
+    def hinted(**body: object) -> bool:
+        store.path("hints", "settings").unlink(missing_ok=True)
+        answer = client.post("/setup", json={"project": "1.1795231806", **body})
+        assert answer.status_code == 200
+        return store.hint_mark("settings") is not None
+
+    # Before the first look there is nothing to compare with: the worker looks anyway.
+    assert not hinted(extra_params={"top_k": 7})
+    store.write(FILE, ProjectSettings(seen=(digest({"top_k": 7}), digest("garbage"))))
+    assert not hinted(extra_params={"top_k": 7})
+    assert not hinted(extra_params="garbage")
+    assert not hinted()
+    assert hinted(extra_params={"top_k": 8})
+    assert hinted(extra_params='{"top_k": 7}')
+    assert hinted(extra_params=None)
+    # What it brings is a hint only: it is not believed.
+    found = store.read(FILE, ProjectSettings)
+    assert found is not None
+    assert found.overrides == {}
 
 
 def test_bodies_and_tokens_are_never_logged(

@@ -13,6 +13,7 @@ import pytest
 from backend.errors import LabelStudioUnavailable, MediaError, Unauthorized
 from backend.jobs import Jobs
 from backend.judging import Judged, Judges, NothingToJudgeWith
+from backend.project_settings import FILE, ProjectSettings
 from backend.projects import ProjectStore
 from backend.schemas import PredictRequest
 from backend.scoring import Scoring
@@ -259,6 +260,43 @@ def test_a_pre_annotation_where_the_settings_ask_for_one(
             "score": 0.75,
         }
     ]
+
+
+def test_a_project_may_ask_for_pre_annotations_itself(
+    settings: Settings, jobs: Jobs, store: ProjectStore, publish: Callable[..., object]
+) -> None:
+    publish([10, 11], [0.25, 0.5])
+    scoring = Scoring(settings, jobs)
+
+    def regions() -> int:
+        (result,) = scoring.predict(ask((11, "1")))
+        found = result["result"]
+        assert isinstance(found, list)
+        return len(found)
+
+    assert regions() == 0
+    store.write(FILE, ProjectSettings(overrides={"preannotate": True}))
+    assert regions() == 1
+    store.write(FILE, ProjectSettings())
+    assert regions() == 0
+
+
+@pytest.mark.parametrize(
+    ("threshold", "shown"), [("0.74", True), ("0.75", True), ("0.76", False), ("half", True)]
+)
+def test_an_unsure_class_is_not_shown(
+    settings: Settings,
+    jobs: Jobs,
+    publish: Callable[..., object],
+    threshold: str,
+    shown: bool,
+) -> None:
+    publish([11], [0.5])
+    scoring = Scoring(settings.model_copy(update={"preannotate": True}), jobs)
+    config = CONFIG.replace("<Choices ", f'<Choices model_score_threshold="{threshold}" ')
+    (result,) = scoring.predict(ask((11, "1"), config=config))
+    assert result["score"] == 0.5
+    assert bool(result["result"]) is shown
 
 
 def test_a_version_is_loaded_once(store: ProjectStore) -> None:

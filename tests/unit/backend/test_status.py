@@ -18,6 +18,7 @@ from backend import heartbeat
 from backend.cli import app
 from backend.jobs import Jobs
 from backend.labelstudio.connection_record import ConnectionReport, Step
+from backend.project_settings import FILE, decide
 from backend.projects import ProjectStore
 from backend.reports import ProjectReport, ServiceReport
 from backend.settings import Settings
@@ -103,6 +104,21 @@ def test_people_read_the_same(
         "does not run; start it with `rarefirst serve`",
     ):
         assert words in text
+
+
+def test_a_projects_own_settings_and_what_is_wrong_with_them(
+    runner: CliRunner, settings: Settings, store: ProjectStore, report: ProjectReport
+) -> None:
+    extra = {"top_k": 7, "tail_classes": ["ship"], "tail_quota": None, "port": 1}
+    store.write(FILE, decide(settings, extra, known={}, seen=(), before=None))
+    (project,) = json.loads(runner.invoke(app, ["status", "--json"]).stdout)["projects"]
+    assert project["settings"] == {"top_k": 7, "tail_classes": ["ship"], "tail_quota": None}
+    assert project["problems"][0] == "a webhook is missing"
+    assert project["problems"][1].startswith('extra params: "port": is a setting of the whole')
+    words = " ".join(runner.invoke(app, ["status"]).stdout.split())
+    assert "own setting tail_classes = ship own setting tail_quota = none" in words
+    assert "own setting top_k = 7" in words
+    assert 'to mend extra params: "port"' in words
 
 
 def test_a_project_nobody_looked_at_yet(settings: Settings, store: ProjectStore) -> None:

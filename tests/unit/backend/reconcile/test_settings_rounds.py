@@ -1,0 +1,319 @@
+"""Rounds of a project with settings of its own: what a change does, once, and without a label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from backend.errors import LabelStudioRefused
+from backend.labelstudio.client import LabelStudioClient
+from backend.project_settings import kept
+from backend.projects import ProjectStore, ProjectStores, Publication
+from backend.reconcile.loop import Reconciler
+from backend.reports import ProjectReport
+from backend.settings import Settings
+from models.errors import WeightsError
+from tests.unit.backend.reconcile.fake_label_studio import CONFIG, FakeLabelStudio
+
+Start = Callable[..., Reconciler]
+
+
+@pytest.fixture
+def label_studio() -> FakeLabelStudio:
+    """40 squares, 4 of them blue; 24 labeled, 2 of those blue."""
+    fake = FakeLabelStudio()
+    for i in range(40):
+        fake.add_task("blue" if i in (3, 17, 30, 36) else ("red", "green")[i % 2])
+    for task_id in list(fake.task_rows)[:24]:
+        fake.annotate(task_id)
+    fake.create_connection(1, "http://localhost:9090", title="rarefirst")
+    return fake
+
+
+@pytest.fixture
+def start(tmp_path: Path, label_studio: FakeLabelStudio) -> Start:
+    def begin(**changes: object) -> Reconciler:
+        settings = Settings.model_validate(
+            {
+                "label_studio_url": label_studio.base_url,
+                "data_dir": tmp_path,
+                "bootstrap_min_labels": 10_000,
+                "top_k": 12,
+                "fit_every_labels": 1000,
+                "fit_idle_s": 3600,
+                "tail_min_labels": 10_000,  # no tail: fits take no time
+                "delete_pause_s": 0,
+                "tail_threshold": 0.5,
+                **changes,
+            }
+        )
+        stores = ProjectStores(settings.data_dir, label_studio.base_url)
+        return Reconciler(settings, cast(LabelStudioClient, label_studio), stores)
+
+    return begin
+
+
+def ask_for(fake: FakeLabelStudio, extra_params: object) -> None:
+    """A person writes extra params."""
+    (row,) = fake.connection_rows
+    fake.connection_rows = [row.model_copy(update={"extra_params": extra_params})]
+
+
+def run(reconciler: Reconciler, *, hint: bool = True) -> ProjectStore:
+    (store,) = reconciler.discover()
+    if hint:
+        store.hint("settings")
+    assert reconciler.round(store, reason="hint")
+    return store
+
+
+def served(store: ProjectStore) -> Publication:
+    published = store.publications().published
+    assert published is not None
+    return published
+
+
+def report(store: ProjectStore) -> ProjectReport:
+    found = store.read("report.json", ProjectReport)
+    assert found is not None
+    return found
+
+
+def version(store: ProjectStore) -> str:
+    return store.path("versions", "active").read_text().strip()
+
+
+@pytest.mark.parametrize("extra", [{"top_k": 7}, '{"RAREFIRST_TOP_K": "7"}'])
+def test_the_first_round_goes_by_the_projects_settings(
+    start: Start, label_studio: FakeLabelStudio, extra: object
+) -> None:
+    ask_for(label_studio, extra)
+    store = run(start())
+    assert len(served(store).task_ids) == 7
+    assert len(label_studio.imports) == 1
+
+
+def test_settings_that_changed_publish_once_without_a_label(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    fitted = version(store)
+    for extra, size in (({"top_k": 7}, 7), ({"top_k": 5, "control_share": 0.4}, 5), (None, 12)):
+        ask_for(label_studio, extra)
+        before = len(label_studio.imports)
+        for _ in range(3):
+            run(reconciler)
+        assert len(served(store).task_ids) == size
+        assert len(label_studio.imports) == before + 1
+    assert version(store) == fitted
+    assert not [line for line in report(store).problems if "extra params" in line]
+
+
+def test_more_than_there_is_publishes_once(start: Start, label_studio: FakeLabelStudio) -> None:
+    ask_for(label_studio, {"top_k": 5000})
+    reconciler = start()
+    for _ in range(3):
+        store = run(reconciler)
+    assert len(served(store).task_ids) == 16
+    assert len(label_studio.imports) == 1
+
+
+def test_settings_of_the_fit_lead_to_a_new_version_once(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    for extra in ({"scorer": "random"}, {"seed": 4}, {"tail_classes": "red"}, None):
+        ask_for(label_studio, extra)
+        before, imports = version(store), len(label_studio.imports)
+        for _ in range(3):
+            run(reconciler)
+        assert int(version(store)[1:]) == int(before[1:]) + 1
+        assert served(store).version == version(store)
+        assert len(label_studio.imports) == imports + 1
+
+
+def test_a_tail_of_the_projects_own(start: Start, label_studio: FakeLabelStudio) -> None:
+    ask_for(label_studio, {"tail_classes": ["red", "pink"], "not_tail_classes": "blue"})
+    store = run(start())
+    assert served(store).tail == ("red",)
+    (problem,) = [line for line in report(store).problems if "extra params" in line]
+    assert "tail_classes names pink, which the label config does not hold" in problem
+
+
+def test_a_version_that_does_not_say_what_it_was_made_with_stays(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    known = store.publications()
+    old = served(store).model_copy(update={"settings": None})
+    store.write("publication.json", known.model_copy(update={"published": old}))
+    ask_for(label_studio, {"top_k": 7})
+    run(reconciler)
+    assert len(label_studio.imports) == 1
+
+
+def test_a_service_that_is_started_with_other_settings_publishes_anew(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    run(start())
+    store = run(start(top_k=9))
+    assert len(served(store).task_ids) == 9
+    assert len(label_studio.imports) == 2
+
+
+def test_garbage_changes_nothing_and_is_told(start: Start, label_studio: FakeLabelStudio) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    for garbage in ("top_k=7", [1], 3, {"port": 1, "top_k": "many", "x": [[[]]]}):
+        ask_for(label_studio, garbage)
+        run(reconciler)
+        own = kept(store)
+        assert own is not None
+        assert own.overrides == {}
+        assert len(own.problems) == (3 if isinstance(garbage, dict) else 1)
+    assert len(label_studio.imports) == 1
+    assert version(store) == "v0001"
+
+
+def test_connections_are_asked_for_when_somebody_hints_only(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler, hint=False)
+    asked = label_studio.calls["connections"]
+    for _ in range(3):
+        run(reconciler, hint=False)
+    assert label_studio.calls["connections"] == asked
+    run(reconciler)
+    assert label_studio.calls["connections"] == asked + 1
+    assert store.hint_mark("settings") is None
+
+
+def test_settings_survive_a_restart_and_connections_that_cannot_be_asked_for(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    ask_for(label_studio, {"top_k": 7})
+    run(start())
+    reconciler = start()
+    (store,) = reconciler.discover()
+
+    def refuse(name: str) -> None:
+        if name == "connections":
+            raise LabelStudioRefused("no", status=403)
+
+    label_studio.fail = refuse
+    for task_id in label_studio.stream()[:5]:
+        label_studio.annotate(task_id)
+    store.hint("changed")
+    assert reconciler.round(store, reason="hint")
+    assert len(served(store).task_ids) == 7
+
+
+def test_a_frozen_model_that_cannot_be_had_leaves_the_one_that_is_there(
+    start: Start, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    tries: list[object] = []
+
+    def refuse(*arguments: object, **named: object) -> None:
+        tries.append(arguments)
+        raise WeightsError("the published weights of resnet18 could not be downloaded")
+
+    monkeypatch.setattr("backend.reconcile.actions.bootstrap.load_backbone", refuse)
+    ask_for(label_studio, {"backbone": "resnet18", "weights": "DEFAULT"})
+    for _ in range(3):
+        run(reconciler)
+    assert len(tries) == 1
+    (line,) = [line for line in report(store).why_not if "resnet18" in line]
+    assert "loading resnet18 failed and is tried again later" in line
+    # Labels still lead to a new order.
+    ask_for(label_studio, {"backbone": "resnet18", "weights": "DEFAULT", "fit_every_labels": 2})
+    for task_id in label_studio.stream()[:3]:
+        label_studio.annotate(task_id)
+    run(reconciler)
+    assert version(store) == "v0002"
+    ask_for(label_studio, None)
+    run(reconciler)
+    assert not [line for line in report(store).why_not if "resnet18" in line]
+
+
+def with_choices(attributes: str, *, inside: str = "") -> str:
+    """The label config with further attributes."""
+    config = CONFIG.replace('<Choices name="kind"', f'<Choices name="kind" {attributes}')
+    return config.replace('<Choice value="red"/>', inside or '<Choice value="red"/>')
+
+
+def change_config(fake: FakeLabelStudio, config: str, store: ProjectStore) -> None:
+    fake.settings["label_config"] = config
+    store.hint("changed")
+
+
+def test_only_sure_tasks_carry_a_choice(start: Start, label_studio: FakeLabelStudio) -> None:
+    ask_for(label_studio, {"preannotate": True})
+    reconciler = start()
+    store = run(reconciler)
+    scores = store.published_scores(served(store).name)
+    assert scores is not None
+    sure = {i: float(scores.confidence[cast(int, scores.row(i))]) for i in served(store).task_ids}
+    assert set(label_studio.choices) == set(sure)
+    threshold = sorted(sure.values())[len(sure) // 2]
+    tasks_read = label_studio.calls["task_ids"]
+
+    change_config(label_studio, with_choices(f'model_score_threshold="{threshold}"'), store)
+    for _ in range(3):
+        run(reconciler, hint=False)
+    assert len(label_studio.imports) == 2
+    assert version(store) == "v0001"
+    # The mirror is not read again for it.
+    assert label_studio.calls["task_ids"] == tasks_read
+    wanted = {i for i, confidence in sure.items() if confidence >= threshold}
+    assert {i for i in sure if i in label_studio.choices} == wanted
+    assert 0 < len(wanted) < len(sure)
+
+    change_config(label_studio, with_choices('model_score_threshold="half"'), store)
+    run(reconciler, hint=False)
+    assert set(label_studio.choices) == set(sure)
+    assert "expected a number from 0 to 1" in report(store).problems[-1]
+
+
+def test_a_threshold_without_pre_annotations_changes_nothing(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    change_config(label_studio, with_choices('model_score_threshold="0.5"'), store)
+    run(reconciler, hint=False)
+    assert len(label_studio.imports) == 1
+    assert label_studio.choices == {}
+
+
+def test_predicted_values_lead_to_a_new_version_once(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    inside = '<Choice value="red" predicted_values="strawberry"/>'
+    change_config(label_studio, with_choices("", inside=inside), store)
+    for _ in range(3):
+        run(reconciler, hint=False)
+    assert version(store) == "v0002"
+
+
+def test_a_config_whose_blocks_are_all_skipped_is_refused(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    change_config(label_studio, with_choices('model_skip="true"'), store)
+    run(reconciler, hint=False)
+    assert "kind: model_skip is set" in report(store).next
+    change_config(label_studio, CONFIG, store)
+    run(reconciler, hint=False)
+    assert len(label_studio.imports) == 1
