@@ -50,7 +50,8 @@ def make_app(settings: Settings) -> Flask:
         )
     # The package opens a cache.db when it is imported, in the working directory by default.
     os.environ.setdefault("MODEL_DIR", str(settings.data_dir))
-    from backend.labelstudio import ml_base  # before the package: it says how to install it
+    # Before the package: it says how to install it.
+    from backend.labelstudio.ml_base import RareFirst, services
 
     from label_studio_ml import api  # isort: skip
 
@@ -58,11 +59,11 @@ def make_app(settings: Settings) -> Flask:
     logging.getLogger("label_studio_ml").setLevel(max(logging.INFO, logging.root.level))
     api.TRAIN_EVENTS = tuple(dict.fromkeys((*api.TRAIN_EVENTS, *events.HINTS)))
     user, password = settings.basic_auth or (None, None)
-    app: Flask = api.init_app(ml_base.RareFirst, user, password)
-    install(app, ml_base.services())
+    app: Flask = api.init_app(RareFirst, user, password)
+    install(app, services())
     # Ours before theirs: an error has its request id by then, and a wrong login our answer.
     theirs = app.before_request_funcs.pop(None, [])
-    furnish(app, ml_base.services())
+    furnish(app, services())
     app.before_request_funcs[None] += theirs
     app.add_url_rule("/versions", view_func=ml_api.versions)
     app.add_url_rule("/train", view_func=ml_api.train, methods=["POST"])
