@@ -7,6 +7,7 @@ ModelError
 ├── NoTailClass           mining was asked for, but no class is rare
 ├── WeightsError          weights that cannot be had, read or put into the network
 ├── ImageError            bytes that are no image, or an image too large
+│   └── DamagedImage      an image that is cut off or damaged
 └── CorruptVersion        a stored model whose files do not match its card
 
 Each message says what was found, what was expected and what to do.
@@ -41,6 +42,10 @@ class WeightsError(ModelError):
 
 class ImageError(ModelError):
     """Bytes that are no image, or an image with too many pixels."""
+
+
+class DamagedImage(ImageError):  # noqa: N818 - names what was found
+    """An image whose file is cut off or damaged: another copy of it may be whole."""
 
 
 class CorruptVersion(ModelError):  # noqa: N818 - names what was found

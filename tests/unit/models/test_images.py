@@ -73,8 +73,8 @@ def test_a_large_jpeg_is_decoded_small_but_not_too_small() -> None:
     ("data", "said"),
     [
         (b"", "empty"),
-        (b"<html>not found</html>", "no image"),
-        (b"\x89PNG\r\n\x1a\n", "no image"),
+        (b"<html>not found</html>", "a web page"),
+        (b"\x89PNG\r\n\x1a\n", "cut off"),
     ],
 )
 def test_what_is_no_image_is_said_to_be_none(data: bytes, said: str) -> None:
