@@ -96,6 +96,9 @@ def _project(status: ProjectStatus) -> Table:
     for name, value in sorted(status.settings.items()):
         table.add_row("own setting", f"{name} = {_setting(value)}")
     table.add_row("model", f"{status.backbone or 'none yet'}, version {status.version or 'none'}")
+    if status.pinned:
+        words = f"{status.pinned}, activated by hand; `rarefirst versions follow` ends that"
+        table.add_row("pinned", words)
     return table
 
 

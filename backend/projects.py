@@ -34,6 +34,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -243,7 +244,7 @@ class ProjectStore:
         """What a publication said of every task, or None where that is gone or unreadable."""
         try:
             return PublishedScores.load(self.path("publications", name))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             logger.warning("scores of publication %s cannot be read: %s", name, error)
             return None
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from backend import heartbeat
+from backend.pinning import pinned
 from backend.project_settings import ProjectSettings, kept
 from backend.projects import ProjectStore, ProjectStores, Publication
 from backend.reports import SERVICE_REPORT, ProjectReport, ServiceReport
@@ -76,6 +77,7 @@ class ProjectStatus(BaseModel):
     unlearnable: tuple[str, ...] = ()
     backbone: str = ""
     version: str = ""
+    pinned: str = Field("", description="the version that a person activated")
     publication: PublicationStatus | None = None
 
 
@@ -154,6 +156,7 @@ def _project(store: ProjectStore) -> ProjectStatus | None:
     report = store.read("report.json", ProjectReport)
     published = store.publications().published
     doing, done, total = _doing(store)
+    pin = pinned(store)
     own = kept(store) or ProjectSettings()
     if report is None:
         return ProjectStatus(
@@ -167,6 +170,7 @@ def _project(store: ProjectStore) -> ProjectStatus | None:
             done=done,
             total=total,
             next="a first look at the project",
+            pinned=pin.version if pin else "",
             problems=own.problems,
             settings=own.overrides,
             publication=_publication(published, 0),
@@ -202,6 +206,7 @@ def _project(store: ProjectStore) -> ProjectStatus | None:
         unlearnable=report.unlearnable,
         backbone=report.backbone,
         version=report.version,
+        pinned=pin.version if pin else "",
         publication=_publication(published, report.queue_left),
     )
 
