@@ -6,10 +6,13 @@ Axes: N examples, D feature size, K classes of the label config, T tail classes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from models.label_head import LabelHead
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
@@ -82,10 +85,13 @@ class LabeledExamples:
     Attributes:
         examples: N examples.
         targets: (N,) int64 in [0, K).
+        head: the frozen model's own head over the K classes, where the examples do not carry its
+            logits; None where it has none.
     """
 
     examples: Examples
     targets: IntArray
+    head: LabelHead | None = None
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -15,6 +15,7 @@ from backend.projects import Publications
 from backend.reconcile.actions import bootstrap, cleanup, embed
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.made_with import changed, fit_settings, made_with, publication_settings
+from backend.reconcile.own_head import NOTES
 from backend.reconcile.ownership import ownership
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import FitFacts, PinFacts, QueueFacts, State, snapshot_of
@@ -177,8 +178,10 @@ def _explanations(context: ProjectContext, version: object) -> tuple[str, ...]:
     given_up = released(context.store)
     if given_up:
         said.append(given_up)
-    if isinstance(version, Version) and version.card.explanation:
-        said.append(version.card.explanation)
+    if isinstance(version, Version):
+        said += [version.card.explanation] if version.card.explanation else []
+        notes = version.card.config.get(NOTES)
+        said += [str(note) for note in notes] if isinstance(notes, list) else []
     said += context.interface.problems if context.interface is not None else ()
     return (*said, *_strange_classes(context))
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.backbones.images import as_rgb
-from models.backbones.networks import BackboneSpec, Recipe, build
+from models.backbones.networks import BackboneSpec, Recipe, build, published_classes
 from models.errors import ConfigError, CorruptVersion, ImageError, ShapeError
 from models.files import write_folder
 
@@ -95,6 +95,31 @@ class Backbone:
     def network(self) -> nn.Module:
         """The frozen network itself; a fine-tune starts from a copy."""
         return self._network
+
+    @property
+    def own_classes(self) -> tuple[str, ...] | None:
+        """What its head tells apart, the project's classes or others; None where nobody knows."""
+        return self.class_names or published_classes(self.spec)
+
+    def linear_head(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Its head as (D, C) weight and (C,) bias on the penultimate features.
+
+        None where the logits are not such a function of them.
+        """
+        if not self._takes_input or not isinstance(self._layer, nn.Linear):
+            return None
+        weight = self._layer.weight.detach().float().cpu()
+        bias = torch.zeros(len(weight))
+        if self._layer.bias is not None:
+            bias = self._layer.bias.detach().float().cpu()
+        size = self.recipe.input_size
+        features, logits = self._forward(torch.zeros(1, 3, size, size))
+        found = features.float().cpu() @ weight.T + bias
+        if found.shape != logits.shape or not torch.allclose(
+            found, logits.float().cpu(), rtol=1e-3, atol=1e-3
+        ):
+            return None  # something comes after the last Linear
+        return weight.T.numpy(), bias.numpy()
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """A picture to (3, H, W) float32: upright, RGB, resized with antialiasing, center crop.

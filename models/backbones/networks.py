@@ -120,6 +120,15 @@ def build(spec: BackboneSpec) -> tuple[nn.Module, Recipe, tuple[str, ...] | None
     return network, recipe, names
 
 
+def published_classes(spec: BackboneSpec) -> tuple[str, ...] | None:
+    """What published weights tell apart, in the order of their outputs; None for others."""
+    if spec.weights != "DEFAULT" or spec.architecture in BACKBONES or ":" in spec.architecture:
+        return None
+    weights = zoo.get_model_weights(spec.architecture)
+    names = weights.DEFAULT.meta.get("categories") if hasattr(weights, "DEFAULT") else None
+    return tuple(str(name) for name in names) if names else None
+
+
 def _square(size: int) -> Recipe:
     return Recipe(input_size=size, resize=size, mean=_GREY[0], std=_GREY[1])
 

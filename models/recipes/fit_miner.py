@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -151,7 +151,7 @@ class Miner:
             if head is None:
                 continue
             if plain is not None:
-                shares = torch.softmax(logits[-1], dim=1)
+                shares = head.shares(logits[-1])
             else:
                 shares = head.softmax_of(examples, rows.start, rows.stop)
             most, which = shares.max(dim=1)
@@ -242,13 +242,13 @@ def fit_miner(
         ShapeError: if the input is not what ``Examples`` says.
         ConfigError: if the scorer is in no table.
     """
-    labeled = LabeledExamples(labeled.examples.dense(), labeled.targets)
+    labeled = replace(labeled, examples=labeled.examples.dense())
     check_labeled(labeled, classes)
     wanted = _scorer(config.scorer)
     seen = np.bincount(labeled.targets, minlength=classes.size)
     several = int(np.count_nonzero(seen)) >= 2
     head = None
-    if labeled.examples.logits is not None or several:
+    if labeled.head is not None or labeled.examples.logits is not None or several:
         head = OriginalHead.fit(labeled, num_classes=classes.size)
     progress(1, 3, "re-calibration layer and autoencoder")
     kind, explanation = _what_is_possible(len(labeled), seen, classes, config, learns=wanted.learns)

@@ -15,9 +15,11 @@ from models.errors import NotEnoughLabels, ShapeError
 from models.recalibration import RecalibrationLayer
 from models.scorers.best import best_rows
 from models.streaming import Stacked, batch_rows, feature_batches, refuse_infinite, tensor_of
-from models.types import ClassSpace, Examples, FloatArray, LabeledExamples, RankedQueue
+from models.types import ClassSpace, Examples, FloatArray, IntArray, LabeledExamples, RankedQueue
 
 State = Mapping[str, NDArray[np.generic]]
+
+_LABEL = "head.label"
 
 # The plain head stands in for a trained one: plain cross-entropy, hardly shrunk.
 _PLAIN = RecalibrationConfig(form="regularised", gamma=0.0, balanced=False, l2=0.01)
@@ -103,16 +105,20 @@ def head_of_queue(scores: FloatArray, pool: Examples, budget: int, reason: str) 
 
 
 class OriginalHead:
-    """The frozen model's own logits, or a plain linear head fitted in its place.
+    """The frozen model's own logits or head, or a plain linear head fitted in its place.
 
     Args:
-        plain: the head in its place; None where the model has one.
+        plain: a head on the features; None where the examples carry the model's logits.
         num_classes: K.
+        label: (M,) which class each output of ``plain`` stands for; None: K outputs in order.
     """
 
-    def __init__(self, plain: RecalibrationLayer | None, *, num_classes: int) -> None:
+    def __init__(
+        self, plain: RecalibrationLayer | None, *, num_classes: int, label: IntArray | None = None
+    ) -> None:
         self.plain = plain
         self.num_classes = num_classes
+        self.label = label
 
     @classmethod
     def fit(cls, labeled: LabeledExamples, *, num_classes: int) -> OriginalHead:
@@ -120,6 +126,18 @@ class OriginalHead:
 
         Raises: NotEnoughLabels: if one must be fitted and one class only has labels.
         """
+        own = labeled.head
+        if own is not None:
+            if (
+                own.num_labels != num_classes
+                or len(own.weight) != labeled.examples.features.shape[1]
+            ):
+                raise ShapeError(
+                    f"found a head from {len(own.weight)} features to {own.num_labels} classes; "
+                    f"expected from {labeled.examples.features.shape[1]} to {num_classes}"
+                )
+            layer = RecalibrationLayer(own.weight, own.bias)
+            return cls(layer, num_classes=num_classes, label=own.label)
         if labeled.examples.logits is not None:
             return cls(None, num_classes=num_classes)
         layer = RecalibrationLayer.fit(
@@ -136,12 +154,20 @@ class OriginalHead:
         check_shapes(examples)
         if self.plain is not None:
             for start, (logits,) in Stacked([self.plain]).batches(examples):
-                yield start, torch.softmax(logits, dim=1)
+                yield start, self.shares(logits)
             return
         check_examples(examples)
         rows = batch_rows(self.num_classes)
         for start in range(0, len(examples), rows):
             yield start, self.softmax_of(examples, start, min(start + rows, len(examples)))
+
+    def shares(self, logits: Tensor) -> Tensor:
+        """(B, M) logits of ``plain`` to (B, K) softmax: a class has the shares of its outputs."""
+        each = torch.softmax(logits, dim=1)
+        if self.label is None:
+            return each
+        summed = torch.zeros((len(each), self.num_classes))
+        return summed.index_add_(1, torch.from_numpy(self.label), each)
 
     def softmax_of(self, examples: Examples, start: int, stop: int) -> Tensor:
         """(B, K) softmax of the frozen model's own logits of some examples.
@@ -157,14 +183,20 @@ class OriginalHead:
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """What must be stored."""
-        return {} if self.plain is None else {f"head.{k}": v for k, v in self.plain.state().items()}
+        if self.plain is None:
+            return {}
+        found: dict[str, NDArray[np.generic]] = {
+            f"head.{name}": value for name, value in self.plain.state().items()
+        }
+        return found if self.label is None else {**found, _LABEL: self.label}
 
     @classmethod
     def from_state(cls, state: State, *, num_classes: int) -> OriginalHead:
         """The head that ``state`` came from."""
         stored = part(state, "head.")
         plain = RecalibrationLayer.from_state(stored) if stored else None
-        return cls(plain, num_classes=num_classes)
+        label = state[_LABEL].astype(np.int64) if _LABEL in state else None
+        return cls(plain, num_classes=num_classes, label=label)
 
 
 def part(state: State, prefix: str) -> dict[str, NDArray[np.float32]]:

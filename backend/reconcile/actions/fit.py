@@ -12,6 +12,7 @@ from backend.pinning import follow
 from backend.reconcile import frozen_models
 from backend.reconcile.context import ProjectContext, Tail
 from backend.reconcile.made_with import KEY, fit_settings
+from backend.reconcile.own_head import NOTES, own_head
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import LabelSnapshot
 from models.config import MinerConfig
@@ -38,13 +39,14 @@ def run(context: ProjectContext, plan: Plan) -> None:
     targets = np.asarray(
         [index[labels[int(tasks.ids[row])]] for row in labeled_rows], dtype=np.int64
     )
+    own = own_head(context)
     config = MinerConfig(
         scorer=settings.scorer,
         recalibration=settings.recalibration,
         autoencoder_space=settings.autoencoder_space,
     )
     miner = fit_miner(
-        LabeledExamples(context.examples(labeled_rows), targets),
+        LabeledExamples(context.examples(labeled_rows), targets, own.head),
         context.examples(pool_rows),
         classes=ClassSpace(
             names=classes,
@@ -79,6 +81,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
                 **config.model_dump(),
                 "frozen_model": _frozen_model(context),
                 KEY: fit_settings(context),
+                NOTES: list(own.notes),
             },
             metrics=miner.metrics,
             seed=settings.seed,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
+from torchvision import models as zoo
 
 from backend.errors import LabelStudioRefused
+from backend.judging import Judge
 from backend.labelstudio.client import LabelStudioClient
 from backend.project_settings import kept
 from backend.projects import ProjectStore, ProjectStores, Publication
@@ -317,3 +322,69 @@ def test_a_config_whose_blocks_are_all_skipped_is_refused(
     change_config(label_studio, CONFIG, store)
     run(reconciler, hint=False)
     assert len(label_studio.imports) == 1
+
+
+def test_a_published_head_predicts_where_the_config_says_what_it_means(
+    start: Start, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = zoo.get_model
+
+    def without_download(name: str, **arguments: object) -> object:
+        arguments["weights"] = None
+        return real(name, **arguments)
+
+    monkeypatch.setattr(zoo, "get_model", without_download)
+    ask_for(label_studio, {"preannotate": True})
+    reconciler = start(backbone="resnet18", weights="DEFAULT", top_k=8)
+    store = run(reconciler)
+
+    def lines() -> list[str]:
+        return [line for line in report(store).problems if "predicted_values" in line]
+
+    def head() -> set[str]:
+        with np.load(store.path("publications", served(store).name, "scores.npz")) as arrays:
+            assert arrays["confidence"].all()
+        folder = store.path("versions", version(store), "miner.safetensors")
+        return {name for name in load_file(folder) if name.startswith("head.")}
+
+    # Nothing is called red: a plain head is fitted on the labels, and nobody asked for another.
+    assert (head(), lines()) == ({"head.weight", "head.bias"}, [])
+    inside = '<Choice value="red" predicted_values="strawberry,tomatoe"/>'
+    change_config(label_studio, with_choices("", inside=inside), store)
+    run(reconciler, hint=False)
+    assert version(store) == "v0002"
+    assert head() == {"head.weight", "head.bias"}
+    assert "knows no class 'tomatoe'" in lines()[0]
+    assert "no class of the frozen model stands for green, blue" in lines()[1]
+
+    config = with_choices("", inside='<Choice value="red" predicted_values="strawberry,jeep"/>')
+    for color, names in (("green", "cucumber, Granny_Smith"), ("blue", "lakeside")):
+        config = config.replace(
+            f'<Choice value="{color}"/>', f'<Choice value="{color}" predicted_values="{names}"/>'
+        )
+    change_config(label_studio, config, store)
+    for _ in range(2):
+        run(reconciler, hint=False)
+    assert version(store) == "v0003"
+    assert lines() == []
+    assert head() == {"head.weight", "head.bias", "head.label"}
+    # The web process judges by the same head as the loop.
+    scores, judge = store.published_scores(served(store).name), Judge.load(store, "v0003")
+    assert scores is not None
+    chosen = served(store).task_ids[:3]
+    uris = {i: str(label_studio.task_rows[i].data["image"]) for i in chosen}
+    judged = judge.judge(
+        chosen,
+        lambda i: base64.b64decode(uris[i].partition(",")[2]),
+        max_pixels=10_000,
+        batch=2,
+        threads=1,
+    ).judgement
+    assert judged is not None
+    for task_id, predicted, confidence in zip(
+        judged.ids, judged.predicted, judged.confidence, strict=True
+    ):
+        row = scores.row(int(task_id))
+        assert row is not None
+        assert scores.predicted[row] == predicted
+        assert scores.confidence[row] == pytest.approx(confidence, abs=1e-3)
