@@ -16,13 +16,14 @@ import argparse
 import os
 import random
 import statistics
-import threading
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from benchmarks.stage import Stage, conclude, say, stage
 from demo.annotator import Annotator
+from demo.backend_process import COMMAND
 from demo.digits import choose_digits
 from demo.project import create_digits_project
 from demo.queue_watch import wait_for_queue
@@ -54,6 +55,7 @@ class Phase:
     deleted: int = 0
 
     def summary(self) -> dict[str, object]:
+        """The figures of the result."""
         cuts = statistics.quantiles(self.seconds, n=20)
         return {
             "submits": len(self.seconds),
@@ -91,6 +93,13 @@ def work(
     phase.deleted += before - predictions(on, project)
 
 
+def settle(on: Stage, project: int) -> None:
+    """Wait until the round that runs has ended and nothing is deleted any more."""
+    before = -1
+    while before != (before := predictions(on, project)):
+        time.sleep(3)
+
+
 def fill(on: Stage, project: int) -> None:
     """Have the queue replaced, so that old scores are left over."""
     on.backend.connect(project)
@@ -112,7 +121,7 @@ def measure(on: Stage, arguments: argparse.Namespace) -> tuple[dict[str, object]
     number = str(project)
     for turn in range(arguments.turns):
         on.backend.command("pause", "--project", number)
-        time.sleep(2)  # the round that runs ends
+        settle(on, project)
         work(on, project, annotator, alone, rng, until=lambda n: n >= arguments.submits)
         on.backend.command("resume", "--project", number)
         work(on, project, annotator, loop, rng, until=lambda n: n >= arguments.submits)
@@ -120,17 +129,22 @@ def measure(on: Stage, arguments: argparse.Namespace) -> tuple[dict[str, object]
             f"turn {turn + 1}: slowest {max(alone.seconds):.2f} s with nothing deleted, "
             f"{max(loop.seconds):.2f} s with {loop.deleted} deleted"
         )
-    disconnecting = threading.Thread(
-        target=lambda: on.backend.command("disconnect", "--project", number, timeout_s=1200)
+    disconnecting = subprocess.Popen(
+        [str(COMMAND), "disconnect", "--project", number],
+        env=on.backend.settings.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
     )
-    disconnecting.start()
-    time.sleep(3)  # everything but the scores is put back first
-    work(
-        on, project, annotator, leaving, rng,
-        until=lambda n: not disconnecting.is_alive() or n >= 2 * arguments.submits,
-    )  # fmt: skip
+    try:
+        time.sleep(3)  # everything but the scores is put back first
+        work(
+            on, project, annotator, leaving, rng,
+            until=lambda n: disconnecting.poll() is not None or n >= 2 * arguments.submits,
+        )  # fmt: skip
+    finally:
+        disconnecting.terminate()  # what is left would take minutes more
+        disconnecting.wait()
     say(f"disconnecting: slowest {max(leaving.seconds):.2f} s with {leaving.deleted} deleted")
-    disconnecting.join()
     slowest = max(alone.seconds)
     differences = {
         "by_the_loop": max(loop.seconds) - slowest,

@@ -44,7 +44,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
         with contextlib.suppress(NotFound):
             context.client.delete_prediction(ids[-1])
         ids.pop()
-        if context.hinted():
+        if context.hinted() or context.store.paused:
             return  # whatever else is due comes first; the rest is deleted afterwards
         time.sleep(max(context.settings.delete_pause_s, time.monotonic() - began))
 
