@@ -12,20 +12,25 @@ from typing import Final
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
-from backend.settings import Settings
+from backend.settings import PREFIX, Scope, Settings, scope_of
 
 README: Final = Path(__file__).resolve().parent.parent / "README.md"
 START: Final = "<!-- settings -->"
 END: Final = "<!-- /settings -->"
-PREFIX: Final = "RAREFIRST_"
+_IN_A_PROJECT: Final[dict[Scope, str]] = {
+    "service": "",
+    "project": "yes",
+    "project, by name": "by name",
+}
 
 
 def table() -> str:
     """One line a setting, in the order of ``backend/settings.py``."""
-    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    lines = ["| variable | default | project | meaning |", "|---|---|---|---|"]
     for field, info in Settings.model_fields.items():
         names = " or ".join(f"`{name}`" for name in names_of(field, info))
-        lines.append(f"| {names} | {_default(info)} | {info.description} |")
+        project = _IN_A_PROJECT[scope_of(info)]
+        lines.append(f"| {names} | {_default(info)} | {project} | {info.description} |")
     return "\n".join(lines)
 
 

@@ -11,7 +11,10 @@ import typer.main
 from pydantic import AliasChoices
 
 from backend.cli import app
-from backend.settings import Settings
+from backend.labelstudio.interface import parse_label_config
+from backend.project_settings import read_extra_params
+from backend.reconcile.settings_look import known_names
+from backend.settings import Settings, scope_of
 from docs.plot_demo import Run, draw
 from docs.settings_table import END, START, table, with_table
 
@@ -38,7 +41,26 @@ def test_the_table_has_a_line_for_each_setting_with_its_meaning() -> None:
     for line, info in zip(lines, Settings.model_fields.values(), strict=True):
         assert info.description, line
         # A vertical bar in a description would tear the table.
-        assert line.count("|") == 4, line
+        assert line.count("|") == 5, line
+        scope = {"": "service", "yes": "project", "by name": "project, by name"}
+        assert scope[line.split("|")[3].strip()] == scope_of(info), line
+
+
+def test_the_example_of_a_projects_settings_is_taken_whole() -> None:
+    section = README.split("### Settings of one project")[1]
+    (example,) = re.findall(r"```json\n(.*?)```", section.split("\n## ")[0], re.S)
+    read = read_extra_params(example, known=known_names())
+    assert read.problems == ()
+    assert len(read.overrides) == example.count(":") >= 3
+
+
+def test_the_example_of_a_label_config_is_served() -> None:
+    section = README.split("### Settings of one project")[1]
+    (block,) = re.findall(r"```xml\n(.*?)```", section.split("\n## ")[0], re.S)
+    found = parse_label_config(f'<View><Image name="image" value="$image"/>{block}</View>')
+    assert found.problems == ()
+    assert found.score_threshold is not None
+    assert found.predicted_values
 
 
 @pytest.mark.parametrize("text", ["", START, f"{START}{END}{END}"])
