@@ -276,9 +276,10 @@ def load_judge(store: ProjectStore, version: str) -> Judge:
 
     Requests that cost nothing must not wait for one that judges images.
     """
-    import torch
+    from backend.cores import usable_cores, wait_without_spinning
 
-    from backend.cores import usable_cores
+    wait_without_spinning()
+    import torch
 
     torch.set_num_threads(max(1, usable_cores() // 2))
     return Judge.load(store, version, device="cpu")

@@ -11,7 +11,7 @@ import time
 from huey.consumer import Consumer
 
 from backend import heartbeat
-from backend.cores import usable_cores
+from backend.cores import usable_cores, wait_without_spinning
 from backend.jobs import Jobs
 from backend.logs import configure_logging
 from backend.rounds import Reconciles, Rounds
@@ -134,6 +134,7 @@ def _reconciler(settings: Settings, jobs: Jobs) -> Reconciles | None:
     """The reconcile loop, or None where settings are missing."""
     if settings.missing:
         return None
+    wait_without_spinning()
     import torch
 
     from backend.labelstudio.client import LabelStudioClient

@@ -27,7 +27,7 @@ def minimise(
     *,
     precondition: Callable[[Point], Point],
     iterations: int,
-    tolerance: float = 1e-5,
+    tolerance: float = 3e-5,
 ) -> Point:
     """A point where no entry of the gradient is above ``tolerance``.
 

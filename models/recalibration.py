@@ -25,7 +25,7 @@ from models.streaming import Stacked, batch_rows, feature_batches
 from models.types import Examples, FloatArray, IntArray
 
 _LEARNING_RATE, _BATCH, _HOLD_OUT = 1e-3, 64, 0.1  # the released code's, and ours for the last
-_DOUBLE_UP_TO = 2_000_000  # entries of the feature matrix; more are computed in float32
+_DOUBLE_UP_TO = 250_000  # entries of the feature matrix; more are computed in float32
 _CURVATURE = 0.25  # of softmax, at most: the bound of Böhning 1992, twice the mean over classes
 _CURVATURE_ROWS = 4096  # from which correlations of features are estimated
 
@@ -143,15 +143,15 @@ def _regularised(
     weights = each[targets].astype(torch.empty(0, dtype=dtype).numpy().dtype)  # (N,), sum 1
     # Products by torch only: NumPy's BLAS has threads of its own, and both wait by spinning.
     width, classes = x.shape[1], len(counts)
-    padded = torch.zeros((width, -(-classes // 16) * 16), dtype=dtype)
-    scores = torch.empty((len(x), padded.shape[1]), dtype=dtype)
+    turned = torch.empty((classes, width), dtype=dtype)
+    scores = torch.empty((len(x), classes), dtype=dtype)
 
     def function(values: Point) -> tuple[float, Point]:
         """Loss and gradient; (D + 1, K), of which the last row is the bias, not shrunk."""
-        padded[:, :classes] = torch.from_numpy(values[:-1])
-        torch.mm(x, padded, out=scores)
+        turned.copy_(torch.from_numpy(values[:-1]).T)
+        torch.mm(x, turned.T, out=scores)
         loss, by_logits = focal_loss_and_gradient(
-            scores.numpy()[:, :classes] + values[-1].astype(weights.dtype),
+            scores.numpy() + values[-1].astype(weights.dtype),
             targets,
             weights,
             gamma=config.gamma,
@@ -192,12 +192,12 @@ def _inverse_curvature(
     # Without shrinking, directions that no label tells apart would be unbounded.
     least = 1e-6 * float(matrix.diagonal().mean()) or 1.0
     matrix.diagonal().add_(max(l2, least))
-    factor = torch.linalg.cholesky(matrix)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
 
     def times(gradient: Point) -> Point:
         found = np.empty_like(gradient)
         right = torch.from_numpy(np.ascontiguousarray(gradient[:-1]))
-        found[:-1] = torch.cholesky_solve(right, factor).numpy()
+        found[:-1] = (inverse @ right).numpy()
         found[-1] = gradient[-1] / _CURVATURE
         return found
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from backend.settings import Settings
 from models.recipes.fit_miner import Miner
 from models.registry import Version
-from models.types import Examples, IntArray, RankedQueue
+from models.types import Examples, IntArray, Judgement, RankedQueue
 
 CONTROL = "control"
 
@@ -56,7 +56,32 @@ def window(
     draw: Draw,
     seed: int,
 ) -> RankedQueue:
-    """The first tasks of a version's order that may still be labeled.
+    """The first tasks of a version's order that may still be labeled; see ``judged_window``."""
+    queue, _ = judged_window(
+        miner,
+        examples,
+        fitted_on=fitted_on,
+        open_ids=open_ids,
+        size=size,
+        draw=draw,
+        seed=seed,
+    )
+    return queue
+
+
+def judged_window(
+    miner: Miner,
+    examples: Examples,
+    *,
+    fitted_on: IntArray,
+    open_ids: IntArray,
+    size: int,
+    draw: Draw,
+    seed: int,
+) -> tuple[RankedQueue, Judgement]:
+    """The first tasks of a version's order that may still be labeled, and what is said of all.
+
+    Features are read once for both.
 
     Args:
         miner: the version's.
@@ -70,7 +95,9 @@ def window(
     is_open = np.isin(examples.ids, open_ids)
     is_new = ~np.isin(examples.ids, fitted_on)
     wanted = size + int((is_new & ~is_open).sum())
-    ranked = _total(miner, examples.take(np.flatnonzero(is_new)), wanted, draw=draw, seed=seed)
+    ranked, judgement = _total(
+        miner, examples, np.flatnonzero(is_new), wanted, draw=draw, seed=seed
+    )
     left = np.flatnonzero(np.isin(ranked.ids, open_ids))[:size]
     queue = _take(ranked, left)
     back = np.flatnonzero(is_open & ~is_new)
@@ -80,7 +107,7 @@ def window(
         queue = RankedQueue(
             ids=np.concatenate([queue.ids, known.ids]), reasons=(*queue.reasons, *known.reasons)
         )
-    return queue
+    return queue, judgement
 
 
 def control_ids(queue: RankedQueue) -> tuple[int, ...]:
@@ -89,15 +116,20 @@ def control_ids(queue: RankedQueue) -> tuple[int, ...]:
     return tuple(sorted(task_id for task_id, reason in pairs if reason == CONTROL))
 
 
-def _total(miner: Miner, pool: Examples, size: int, *, draw: Draw, seed: int) -> RankedQueue:
-    """The first places of the whole order: at least ``size``, in whole blocks of the draw."""
+def _total(
+    miner: Miner, examples: Examples, rows: IntArray, size: int, *, draw: Draw, seed: int
+) -> tuple[RankedQueue, Judgement]:
+    """The first places of the whole order: at least ``size``, in whole blocks of the draw.
+
+    The order is that of the examples at ``rows``; the judgement is of all.
+    """
     block = max(1, draw.block)
-    places = min(len(pool), -(-size // block) * block)
-    mined = miner.queue(pool, budget=places, seed=seed)
+    places = min(len(rows), -(-size // block) * block)
+    judgement, mined = miner.rescore(examples, rows, budget=places, seed=seed)
     if not round(draw.share * min(block, places)):
-        return mined
+        return mined, judgement
     rng = np.random.default_rng(draw.seed)
-    left: NDArray[np.int64] = np.sort(pool.ids)
+    left: NDArray[np.int64] = np.sort(examples.ids[rows])
     ids: list[int] = []
     reasons: list[str] = []
     for start in range(0, places, block):
@@ -113,7 +145,7 @@ def _total(miner: Miner, pool: Examples, size: int, *, draw: Draw, seed: int) ->
         ids += block_ids
         reasons += block_reasons
         left = np.setdiff1d(left, np.asarray(block_ids, dtype=np.int64), assume_unique=True)
-    return RankedQueue(ids=np.asarray(ids, dtype=np.int64), reasons=tuple(reasons))
+    return RankedQueue(ids=np.asarray(ids, dtype=np.int64), reasons=tuple(reasons)), judgement
 
 
 def _spread(drawn: list[int], mined: list[tuple[int, str]]) -> tuple[list[int], list[str]]:

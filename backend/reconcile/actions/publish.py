@@ -24,7 +24,7 @@ from backend.projects import Publication, Publications, PublishedScores
 from backend.queue_scores import queue_scores
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.made_with import publication_settings
-from backend.reconcile.order import control_ids, draw_of, window
+from backend.reconcile.order import control_ids, draw_of, judged_window
 from backend.reconcile.ownership import ownership
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import snapshot_of
@@ -47,8 +47,8 @@ def run(context: ProjectContext, plan: Plan) -> None:
     miner = Miner.load(version.path)
     rows = context.embedded_rows()
     examples = context.examples(rows)
-    ranked = _window(context, version, miner, examples, rows)
-    scores = _scores(context, miner.judge(examples), ranked)
+    ranked, judged = _window(context, version, miner, examples, rows)
+    scores = _scores(context, judged, ranked)
     publication = Publication(
         name=version_prefix(context.settings.data_dir) + f"{version.name}-{secrets.token_hex(2)}",
         version=version.name,
@@ -71,10 +71,10 @@ def _window(
     miner: Miner,
     examples: Examples,
     rows: NDArray[np.int64],
-) -> RankedQueue:
-    """What of the version's order is to be published: its first unlabeled tasks."""
+) -> tuple[RankedQueue, Judgement]:
+    """What of the version's order is to be published: its first unlabeled tasks; all judged."""
     settings, tasks = context.settings, context.tasks()
-    return window(
+    return judged_window(
         miner,
         examples,
         fitted_on=np.asarray(snapshot_of(version).ids, dtype=np.int64),
