@@ -20,11 +20,13 @@ class Kind:
         name: for people, with its article.
         format: Pillow's name of the decoder; empty where it is not read.
         advice: what to do about one that is not read, or empty.
+        may_pass: it comes in place of an image for a while: an error message, a login page.
     """
 
     name: str
     format: str = ""
     advice: str = ""
+    may_pass: bool = False
 
     @property
     def refusal(self) -> str:
@@ -35,7 +37,7 @@ class Kind:
 
 _AS_JPEG = "save it as JPEG or PNG"
 _LOGIN = "does the address need a login, or is it a page about the image?"
-_EMPTY = Kind("an empty file", advice="upload it again")
+_EMPTY = Kind("an empty file", advice="upload it again", may_pass=True)
 
 # In the order in which they are looked for.
 _BEGINNINGS: tuple[tuple[bytes, Kind], ...] = (
@@ -64,7 +66,11 @@ _BEGINNINGS: tuple[tuple[bytes, Kind], ...] = (
     (b"\x89HDF\r\n", Kind("an HDF5 file", advice="save its images as PNG or TIFF")),
     (
         b"version https://git-lfs",
-        Kind("a Git LFS pointer", advice="fetch the file it stands for (`git lfs pull`)"),
+        Kind(
+            "a Git LFS pointer",
+            advice="fetch the file it stands for (`git lfs pull`)",
+            may_pass=True,
+        ),
     ),
 )
 _BRANDS: dict[bytes, Kind] = {
@@ -77,11 +83,9 @@ _BRANDS: dict[bytes, Kind] = {
 }
 _VIDEO = Kind("a video", advice="make images of its frames")
 _RIFF: dict[bytes, Kind] = {b"WEBP": Kind("a WebP image", "WEBP"), b"AVI ": _VIDEO}
+_PAGE = Kind("a web page", advice=_LOGIN, may_pass=True)
 _TEXTS: tuple[tuple[bytes, Kind], ...] = (
-    (b"<!doctype html", Kind("a web page", advice=_LOGIN)),
-    (b"<html", Kind("a web page", advice=_LOGIN)),
-    (b"<head", Kind("a web page", advice=_LOGIN)),
-    (b"<body", Kind("a web page", advice=_LOGIN)),
+    *((tag, _PAGE) for tag in (b"<!doctype html", b"<html", b"<head", b"<body")),
     (b"<svg", Kind("an SVG drawing", advice="save it as PNG")),
 )
 
@@ -117,19 +121,25 @@ def _boxed(data: bytes) -> Kind:
 def _text(head: bytes) -> Kind:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not start.strip(b"\x00"):
-        return Kind("a file of zeros", advice="its upload or download did not finish")
+        return Kind(
+            "a file of zeros", advice="its upload or download did not finish", may_pass=True
+        )
     for beginning, kind in _TEXTS:
         if start.startswith(beginning):
             return kind
     if start.startswith(b"<"):
         if b"<svg" in start:
             return Kind("an SVG drawing", advice="save it as PNG")
-        return Kind("an XML document", advice="is it an error message of the storage?")
+        return Kind(
+            "an XML document", advice="is it an error message of the storage?", may_pass=True
+        )
     if start.startswith((b"{", b"[")):
-        return Kind("a JSON document", advice="is it an error message of the server?")
+        return Kind(
+            "a JSON document", advice="is it an error message of the server?", may_pass=True
+        )
     try:
         words = head[: head.rfind(b" ") + 1 or None].decode()
     except UnicodeDecodeError:
         return Kind("a file of an unknown kind")
     printable = all(letter.isprintable() or letter.isspace() for letter in words)
-    return Kind("a text file") if printable else Kind("a file of an unknown kind")
+    return Kind("a text file", may_pass=True) if printable else Kind("a file of an unknown kind")

@@ -1,7 +1,6 @@
 """Whether bytes are an image file, told from their beginning; and data URIs.
 
-Servers answer a login page or an error in place of an image with status 200, and name any content
-type: only the bytes count. Decoding, with its limit on pixels, is the models' business.
+Decoding, with its limit on pixels, is the models' business.
 """
 
 from __future__ import annotations
@@ -11,44 +10,22 @@ import binascii
 from urllib.parse import unquote_to_bytes
 
 from backend.errors import MediaError
-
-_BEGINNINGS = (
-    b"\xff\xd8\xff",  # JPEG
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF87a",
-    b"GIF89a",
-    b"BM",
-    b"II*\x00",  # TIFF, and formats built on it
-    b"MM\x00*",
-    b"\x00\x00\x00\x0cjP  ",  # JPEG 2000
-    b"\xff\x4f\xff\x51",
-)
-_NETPBM = tuple(b"P%d" % kind for kind in range(1, 7))
-_BOXED = (b"avif", b"avis", b"heic", b"heix", b"mif1")
+from models.image_kinds import kind_of
 
 
-def check_image(data: bytes, *, what: str) -> None:
+def check_image(data: bytes, *, may_change: bool = True) -> None:
     """Refuse what is no image file.
 
     Args:
         data: the whole file.
-        what: named in the error.
+        may_change: another may come from the same address.
 
     Raises:
-        MediaError: says what was found; not retryable.
+        MediaError: says what was found; retryable where something else came in its place.
     """
-    if not data:
-        raise MediaError(f"{what} is empty")
-    head = data[:64]
-    if head.startswith(_BEGINNINGS):
-        return
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return
-    if head[4:8] == b"ftyp" and head[8:12] in _BOXED:
-        return
-    if head[:2] in _NETPBM and head[2:3].isspace():
-        return
-    raise MediaError(f"{what} is {_looks_like(data)}, not an image")
+    kind = kind_of(data)
+    if not kind.format:
+        raise MediaError(kind.refusal, retryable=may_change and kind.may_pass)
 
 
 def decode_data_uri(uri: str, *, max_bytes: int) -> bytes:
@@ -65,23 +42,11 @@ def decode_data_uri(uri: str, *, max_bytes: int) -> bytes:
         raise MediaError(f"the data URI is larger than {max_bytes} bytes")
     raw = unquote_to_bytes(body)
     if header.lower().endswith(";base64"):
-        try:
-            raw = base64.b64decode(b"".join(raw.split()), validate=True)
+        packed = b"".join(raw.split()).rstrip(b"=")
+        try:  # browsers do not ask for the padding either
+            raw = base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
         except binascii.Error as error:
             raise MediaError(f"the data URI is not valid base64 ({error})") from error
     if len(raw) > max_bytes:
         raise MediaError(f"the data URI is larger than {max_bytes} bytes")
     return raw
-
-
-def _looks_like(data: bytes) -> str:
-    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return "a web page (is a login needed?)"
-    if start.startswith(b"<svg") or (start.startswith(b"<?xml") and b"<svg" in start):
-        return "an SVG drawing"
-    if start.startswith((b"<?xml", b"<")):
-        return "an XML document"
-    if start.startswith((b"{", b"[")):
-        return "a JSON document"
-    return "of an unknown kind"

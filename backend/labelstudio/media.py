@@ -19,13 +19,14 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import requests
 import urllib3
+from urllib3.exceptions import IncompleteRead
 
 from backend.errors import LabelStudioUnavailable, MediaError
 from backend.labelstudio.client import LabelStudioClient
@@ -36,6 +37,7 @@ from backend.labelstudio.guarded_http import (
     host_of,
     is_public,
 )
+from backend.labelstudio.host_patience import HostPatience
 from backend.labelstudio.image_bytes import check_image, decode_data_uri
 from backend.labelstudio.image_cache import ImageCache
 from backend.labelstudio.transport import origin_of
@@ -49,7 +51,28 @@ _FILE_PATH = re.compile(
 )
 _CHUNK = 1 << 16
 _MAX_REDIRECTS = 5
-_RETRYABLE = frozenset({408, 425, 429})
+_FINAL = frozenset({400, 405, 406, 410, 414, 451})  # an answer that only another address changes
+
+
+_PRESIGNED = (
+    "; Label Studio sends us to its storage there: switch pre-signed URLs off in that storage's "
+    "settings, then Label Studio hands the files out itself"
+)
+_LABEL_STUDIO_SAYS = {
+    403: ("Label Studio does not let this token see the file", "whose token is it?"),
+    404: ("Label Studio has no such file", "was the file deleted?"),
+    424: ("Label Studio could not get the file from its storage", "is it there, and the storage?"),
+}
+_COVERED_BY = (
+    ("/data/local-files/", "does a Local Files storage of Label Studio cover it?"),
+    ("fileuri=", "does a storage of Label Studio cover it?"),
+)
+_HINTS = {
+    401: "it asks for a login",
+    403: "is the file public, or has a signed address expired?",
+    404: "was the file moved or deleted?",
+    410: "the file is gone for good",
+}
 
 
 @dataclass(frozen=True)
@@ -59,10 +82,19 @@ class _Hop:
     Attributes:
         url: absolute.
         trusted: Label Studio itself sent us here, hop by hop from a path of its own.
+        from_storage: where Label Studio says that its storage keeps the file.
     """
 
     url: str
     trusted: bool
+    from_storage: bool = False
+
+
+class _NoAnswer(MediaError):  # noqa: N818 -- as in backend.errors
+    """The other side was silent, or too slow, which says nothing about the image."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, retryable=True)
 
 
 class MediaFetcher:
@@ -97,6 +129,7 @@ class MediaFetcher:
         self._origin = client.origin
         self._hosts = frozenset(host.lower().rstrip(".") for host in allowed_hosts)
         self._cache = ImageCache(cache_dir, max_bytes=cache_bytes)
+        self._patience = HostPatience(clock=clock)
         self._max_bytes = max_bytes
         self._read_s = timeout_s
         self._connect_s = max(timeout_s / 2, 0.1)
@@ -138,16 +171,39 @@ class MediaFetcher:
             raise MediaError("the task has no image address")
         if uri[:5].lower() == "data:":
             data = decode_data_uri(uri, max_bytes=self._max_bytes)
-            check_image(data, what="the data URI")
+            check_image(data, may_change=False)
             return data
         first = self._first_hop(uri, task_id)  # also of what is cached: hosts may be taken back
-        key = f"{project_key}\n{uri}"
+        key = _key(uri, project_key)
         cached = self._cache.get(key)
         if cached is not None:
             return cached
-        data = self._download(first)
-        check_image(data, what=_name(uri))
+        data = self._patiently(uri, first)
+        check_image(data)
         self._cache.put(key, data)
+        return data
+
+    def forget(self, uri: str, *, project_key: str) -> None:
+        """Fetch this image anew next time: what came could not be decoded."""
+        self._cache.forget(_key(uri.strip(), project_key))
+
+    def _patiently(self, uri: str, first: _Hop) -> bytes:
+        """Download, unless the other side has been silent again and again."""
+        party = _party(uri, first)
+        if not self._patience.may_ask(party):
+            raise MediaError(
+                f"{party} did not answer several times in a row; it is asked again later",
+                retryable=True,
+            )
+        try:
+            data = self._download(first)
+        except _NoAnswer:
+            self._patience.was_silent(party)
+            raise
+        except MediaError:
+            self._patience.answered(party)
+            raise
+        self._patience.answered(party)
         return data
 
     def _first_hop(self, uri: str, task_id: int) -> _Hop:
@@ -155,14 +211,15 @@ class MediaFetcher:
             url = self._client.absolute(uri)
             if not self._is_file(url):
                 raise MediaError(
-                    f"{_name(uri)}: expected a path below /data/upload/ or /data/local-files/"
+                    "found a path that is no file of Label Studio, expected one below "
+                    "/data/upload/ or /data/local-files/"
                 )
             return _Hop(url, trusted=True)
         scheme = _well_formed(uri).scheme.lower()
         if scheme in _CLOUD:
             return _Hop(self._client.resolve_uri(task_id, uri), trusted=True)
         if scheme not in ("http", "https"):
-            found = f"{scheme}://" if scheme else _name(uri)
+            found = f"{scheme[:20]}:" if scheme else "no complete address"
             raise MediaError(
                 f"found {found}, expected /data/upload/, /data/local-files/, http(s)://, s3://, "
                 "gs://, azure-blob:// or data:"
@@ -184,7 +241,7 @@ class MediaFetcher:
         if parts.scheme.lower() not in ("http", "https"):
             raise MediaError(f"redirected to {parts.scheme}://, expected http(s)://")
         if parts.username is not None or parts.password is not None:
-            raise MediaError(f"{_name(hop.url)}: addresses with a password in them are refused")
+            raise MediaError("addresses with a password in them are refused")
         host = host_of(hop.url)
         if not hop.trusted and origin_of(hop.url) != self._origin and host not in self._hosts:
             raise MediaError(
@@ -194,19 +251,18 @@ class MediaFetcher:
 
     def _download(self, hop: _Hop) -> bytes:
         end = self._clock() + self._deadline_s
-        start = hop
         for _ in range(_MAX_REDIRECTS + 1):
             left_s = end - self._clock()
             if left_s <= 0:
-                raise self._late(start)
+                raise self._late(hop)
             with self._open(hop, left_s) as (status, location, response):
                 if status in (301, 302, 303, 307, 308) and location:
                     hop = self._redirected(hop, location)
                     continue
                 if status != 200:
-                    raise self._refusal(start, status)
-                return self._read(response, end, start, decode=self._is_own(hop))
-        raise MediaError(f"{_name(start.url)}: more than {_MAX_REDIRECTS} redirects")
+                    raise _refusal(hop, status)
+                return self._read(response, end, hop, decode=self._is_own(hop))
+        raise MediaError(f"more than {_MAX_REDIRECTS} redirects", retryable=True)
 
     def _redirected(self, hop: _Hop, location: str) -> _Hop:
         """The next hop: a chain that left Label Studio is never trusted again.
@@ -217,19 +273,20 @@ class MediaFetcher:
         try:
             url = urljoin(hop.url, location)
         except ValueError as error:
-            raise MediaError(f"{_name(hop.url)}: redirected to no address") from error
+            raise MediaError(f"{host_of(hop.url)} redirects to no address") from error
         _well_formed(url)
         following = _Hop(url, trusted=hop.trusted and self._is_file(url))
         from_label_studio = hop.trusted and origin_of(hop.url) == self._origin
         self._check_host(_Hop(url, trusted=True) if from_label_studio else following)
-        return following
+        storage = from_label_studio and not following.trusted
+        return replace(following, from_storage=storage)
 
     @contextmanager
     def _open(
         self, hop: _Hop, left_s: float
     ) -> Iterator[tuple[int, str | None, urllib3.BaseHTTPResponse]]:
         """Send one request; everything that can go wrong with it is a MediaError."""
-        what = _name(hop.url)
+        what = host_of(hop.url)
         try:
             if hop.trusted:
                 with self._client.download(
@@ -241,38 +298,41 @@ class MediaFetcher:
             with http.opened(hop.url, within_s=left_s) as response:
                 yield response.status, response.headers.get("Location"), response
         except AddressRefused as error:
-            raise MediaError(f"{what}: {error}") from error
+            raise MediaError(f"{error}{_PRESIGNED if hop.from_storage else ''}") from error
         except LabelStudioUnavailable as error:
             # One slow file is that file's trouble; a Label Studio that is away is everybody's.
             if isinstance(error.__cause__, requests.ReadTimeout):
-                raise MediaError(f"{what}: no answer in time", retryable=True) from error
+                raise _NoAnswer(f"no answer in time from {what}") from error
             raise
         except urllib3.exceptions.LocationParseError as error:
-            raise MediaError(f"{what}: not an address") from error
+            raise MediaError("not an address") from error
         except (urllib3.exceptions.TimeoutError, TimeoutError) as error:
-            raise MediaError(f"{what}: no answer in time", retryable=True) from error
+            raise _NoAnswer(f"no answer in time from {what}") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise MediaError(
-                f"{what}: the connection broke ({type(error).__name__})", retryable=True
-            ) from error
+            if any(isinstance(arg, IncompleteRead) for arg in (error, *error.args)):
+                raise MediaError(
+                    f"it came incomplete from {what}: the connection ended early", retryable=True
+                ) from error
+            raise _NoAnswer(f"the connection to {what} broke ({type(error).__name__})") from error
 
     def _is_own(self, hop: _Hop) -> bool:
         return origin_of(hop.url) == self._origin
 
     def _read(
-        self, response: urllib3.BaseHTTPResponse, end: float, start: _Hop, *, decode: bool
+        self, response: urllib3.BaseHTTPResponse, end: float, hop: _Hop, *, decode: bool
     ) -> bytes:
         """Read piece by piece, within the limits of size and time.
 
         Only Label Studio's compression is undone: a few bytes can unpack to gigabytes at once.
         """
-        what = _name(start.url)
         packed = response.headers.get("Content-Encoding", "identity").lower()
         if not decode and packed != "identity":
-            raise MediaError(f"{what} comes compressed ({packed[:20]}), expected a plain image")
+            raise MediaError(
+                f"{host_of(hop.url)} sends it compressed ({packed[:20]}), expected a plain image"
+            )
         declared = response.headers.get("Content-Length", "")
         if declared.isdigit() and int(declared) > self._max_bytes:
-            raise MediaError(f"{what} has {declared} bytes, at most {self._max_bytes} are taken")
+            raise self._too_large()
         pieces: list[bytes] = []
         size = 0
         # read1 returns what has arrived: read would wait for a slow server to fill the piece.
@@ -280,28 +340,36 @@ class MediaFetcher:
             pieces.append(piece)
             size += len(piece)
             if size > self._max_bytes:
-                raise MediaError(f"{what} is larger than the {self._max_bytes} bytes taken")
+                raise self._too_large()
             if self._clock() > end:
-                raise self._late(start)
+                raise self._late(hop)
         return b"".join(pieces)
 
-    def _late(self, start: _Hop) -> MediaError:
+    def _too_large(self) -> MediaError:
         return MediaError(
-            f"{_name(start.url)} was not complete after {self._deadline_s:g} s", retryable=True
+            f"the file has more than the {self._max_bytes} bytes that are taken; make it smaller "
+            "or raise RAREFIRST_MAX_IMAGE_MB"
         )
 
-    def _refusal(self, start: _Hop, status: int) -> MediaError:
-        what = _name(start.url)
-        if start.trusted and status == 404:
-            if "/data/local-files/" in start.url:
-                hint = "does a Local Files storage of Label Studio cover it?"
-            elif "fileuri=" in start.url:
-                hint = "does a storage of Label Studio cover it?"
-            else:
-                hint = "was the file deleted?"
-            return MediaError(f"{what}: Label Studio has no such file (404); {hint}")
-        retryable = status >= 500 or status in _RETRYABLE
-        return MediaError(f"{what}: the server answered {status}", retryable=retryable)
+    def _late(self, hop: _Hop) -> MediaError:
+        return _NoAnswer(f"not complete after {self._deadline_s:g} s from {host_of(hop.url)}")
+
+
+def _refusal(hop: _Hop, status: int) -> MediaError:
+    """What a status means. Most of them somebody may mend at the other end: those are retried."""
+    if hop.trusted and status in _LABEL_STUDIO_SAYS:
+        said, hint = _LABEL_STUDIO_SAYS[status]
+        if status == 404:
+            for part, question in _COVERED_BY:
+                if part in hop.url:
+                    hint = question
+                    break
+        return MediaError(f"{said} ({status}); {hint}", retryable=True)
+    hint = _HINTS.get(status, "")
+    return MediaError(
+        f"{host_of(hop.url)} answered {status}" + (f"; {hint}" if hint else ""),
+        retryable=status not in _FINAL,
+    )
 
 
 def _well_formed(url: str) -> SplitResult:
@@ -311,16 +379,32 @@ def _well_formed(url: str) -> SplitResult:
         if parts.port == 0:
             raise ValueError("port 0")
     except ValueError as error:
-        raise MediaError(f"{_name(url)}: not an address ({error})") from error
+        raise MediaError("not an address; expected http(s)://host/path") from error
     return parts
 
 
-def _name(uri: str) -> str:
-    """An address that may be logged: without query (signatures), password or great length."""
+def _key(uri: str, project_key: str) -> str:
+    """Of a cached file: nothing in it depends on who asked, all on project and address."""
+    return f"{project_key}\n{uri}"
+
+
+def _party(uri: str, first: _Hop) -> str:
+    """Who is waited for: a host, a bucket behind Label Studio, or Label Studio's own files."""
+    parts = urlsplit(uri)
+    if parts.scheme.lower() in _CLOUD:
+        return f"{parts.scheme.lower()}://{parts.netloc}"
+    return "Label Studio" if first.trusted else host_of(first.url)
+
+
+def safe_name(uri: str) -> str:
+    """An address that people may see: without query (signatures), password or great length."""
     try:
-        parts = urlsplit(uri)
+        parts = urlsplit(uri.strip())
     except ValueError:
         return "the address"
+    if parts.scheme.lower() == "data":
+        return uri.strip().partition(",")[0][:60]
     host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.scheme else ""
-    text = host + parts.path
+    query = "?" + parts.query if parts.path.endswith("/data/local-files/") else ""
+    text = host + parts.path + query
     return text if len(text) <= 120 else f"{text[:60]}...{text[-57:]}"

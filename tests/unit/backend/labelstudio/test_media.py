@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import base64
 import gzip
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote_from_bytes
 
 import pytest
 
 from backend.errors import LabelStudioUnavailable, MediaError, Unauthorized
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.image_bytes import check_image, decode_data_uri
-from backend.labelstudio.media import MediaFetcher
+from backend.labelstudio.media import MediaFetcher, safe_name
 from backend.settings import Settings
 from tests.unit.backend.labelstudio.conftest import TOKEN, Serve
 from tests.unit.backend.labelstudio.local_http import Answer, Reply, Request, Server
@@ -102,7 +104,7 @@ def test_what_label_studio_does_not_have(
     server = label_studio_files(lambda request: Answer(404, {"detail": "Not found."}))
     with pytest.raises(MediaError, match=hint) as caught:
         fetch(fetcher(server, tmp_path), uri)
-    assert not caught.value.retryable
+    assert caught.value.retryable, "somebody may add the storage, or the file"
 
 
 @pytest.mark.parametrize(
@@ -239,12 +241,12 @@ def test_redirects_end(serve: Serve, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b"", "is empty"),
+        (b"", "an empty file"),
         (b"<!DOCTYPE html><html>Log in</html>", "a web page"),
         (b'<?xml version="1.0"?><svg/>', "an SVG drawing"),
         (b"<Error>AccessDenied</Error>", "an XML document"),
         (b'{"detail": "no"}', "a JSON document"),
-        (b"what is this", "of an unknown kind"),
+        (b"what is this", "a text file"),
     ],
 )
 def test_what_is_no_image_is_refused_and_not_cached(
@@ -271,7 +273,7 @@ def test_what_is_no_image_is_refused_and_not_cached(
     ],
 )
 def test_image_formats_are_known_by_their_beginning(head: bytes) -> None:
-    check_image(head + bytes(40), what="it")
+    check_image(head + bytes(40))
 
 
 def test_a_file_that_is_too_large_is_cut_off(serve: Serve, tmp_path: Path) -> None:
@@ -285,17 +287,17 @@ def test_a_file_that_is_too_large_is_cut_off(serve: Serve, tmp_path: Path) -> No
             yield bytes(10_000)
 
     server = serve(lambda request: Answer(200, None, {}, endless()))
-    with pytest.raises(MediaError, match="larger than the 1000 bytes"):
+    with pytest.raises(MediaError, match="more than the 1000 bytes"):
         fetch(fetcher(server, tmp_path), "/data/upload/1/a.png")
     declared = serve(lambda request: Answer(200, bytes(2000)))
-    with pytest.raises(MediaError, match="has 2000 bytes"):
+    with pytest.raises(MediaError, match="more than the 1000 bytes"):
         fetch(fetcher(declared, tmp_path), "/data/upload/1/a.png")
 
 
 def test_a_truncated_file_is_fetched_again_later(serve: Serve, tmp_path: Path) -> None:
     answer = Answer(200, PNG, {"Content-Length": str(len(PNG) + 50)}, close=True)
     media = fetcher(serve(lambda request: answer), tmp_path)
-    with pytest.raises(MediaError, match="broke") as caught:
+    with pytest.raises(MediaError, match="incomplete") as caught:
         fetch(media, "/data/upload/1/a.png")
     assert caught.value.retryable
     assert list((tmp_path / "images").glob("*/*")) == []
@@ -391,21 +393,194 @@ def test_one_slow_file_is_its_own_trouble(serve: Serve, tmp_path: Path) -> None:
     assert caught.value.retryable
 
 
-@pytest.mark.parametrize(("status", "retryable"), [(500, True), (503, True), (429, True)])
-def test_trouble_with_one_file_may_pass(
-    serve: Serve, tmp_path: Path, status: int, retryable: bool
+@pytest.mark.parametrize(
+    ("status", "retryable", "said"),
+    [
+        (403, True, "does not let this token see"),
+        (404, True, "was the file deleted"),
+        (410, False, "gone for good"),
+        (424, True, "could not get the file from its storage"),
+        (429, True, "answered 429"),
+        (500, True, "answered 500"),
+        (503, True, "answered 503"),
+    ],
+)
+def test_what_label_studio_says_of_one_file(
+    serve: Serve, tmp_path: Path, status: int, retryable: bool, said: str
 ) -> None:
     media = fetcher(serve(lambda request: Answer(status, b"")), tmp_path)
     with pytest.raises(MediaError, match=str(status)) as caught:
         fetch(media, "/data/upload/1/a.png")
     assert caught.value.retryable is retryable
+    assert said in str(caught.value)
 
 
-def test_a_forbidden_file_stays_forbidden(serve: Serve, tmp_path: Path) -> None:
-    media = fetcher(serve(lambda request: Answer(403, b"")), tmp_path)
-    with pytest.raises(MediaError, match="403") as caught:
-        fetch(media, "/data/upload/1/a.png")
-    assert not caught.value.retryable
+def allowed(label_studio: Server, tmp_path: Path, **options: object) -> MediaFetcher:
+    """One that may ask localhost, which counts as public here."""
+    return fetcher(
+        label_studio,
+        tmp_path,
+        allowed_hosts=("localhost",),
+        address_allowed=lambda address: True,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable", "said"),
+    [
+        (400, False, "answered 400"),
+        (401, True, "asks for a login"),
+        (403, True, "is the file public"),
+        (404, True, "moved or deleted"),
+        (408, True, "answered 408"),
+        (410, False, "gone for good"),
+        (429, True, "answered 429"),
+        (500, True, "answered 500"),
+    ],
+)
+def test_what_another_host_says(
+    serve: Serve, tmp_path: Path, status: int, retryable: bool, said: str
+) -> None:
+    images = serve(lambda request: Answer(status, b""))
+    media = allowed(serve(lambda request: IMAGE), tmp_path)
+    with pytest.raises(MediaError, match=f"localhost answered {status}") as caught:
+        fetch(media, elsewhere(images) + "/very/private/a.png?signature=secret")
+    assert caught.value.retryable is retryable
+    assert said in str(caught.value) or said in f"answered {status}"
+    assert "private" not in str(caught.value), "reasons are counted: no addresses in them"
+
+
+def test_relative_redirects_and_chunks(serve: Serve, tmp_path: Path) -> None:
+    def reply(request: Request) -> Answer:
+        if request.path == "/deep/a.png":
+            return Answer(302, b"", {"Location": "../other/b.png?x=1"})
+        return Answer(200, None, {}, iter([PNG[:10], PNG[10:50], PNG[50:]]))
+
+    images = serve(reply)
+    media = allowed(serve(lambda request: IMAGE), tmp_path)
+    assert fetch(media, elsewhere(images) + "/deep/a.png") == PNG
+    assert [request.path for request in images.requests] == ["/deep/a.png", "/other/b.png"]
+
+
+def test_redirects_in_a_circle_end(serve: Serve, tmp_path: Path) -> None:
+    images = serve(lambda request: Answer(302, b"", {"Location": "/a.png"}))
+    media = allowed(serve(lambda request: IMAGE), tmp_path)
+    with pytest.raises(MediaError, match="more than 5 redirects"):
+        fetch(media, elsewhere(images) + "/a.png")
+    assert len(images.requests) == 6
+
+
+def test_an_incomplete_download_of_another_host_is_told_as_such(
+    serve: Serve, tmp_path: Path
+) -> None:
+    answer = Answer(200, PNG, {"Content-Length": str(len(PNG) + 50)}, close=True)
+    images = serve(lambda request: answer)
+    media = allowed(serve(lambda request: IMAGE), tmp_path)
+    for _ in range(20):  # it answers, if badly: it is not left alone
+        with pytest.raises(MediaError, match="incomplete from localhost") as caught:
+            fetch(media, elsewhere(images) + "/a.png")
+        assert caught.value.retryable
+    answer.headers = {}
+    answer.close = False
+    assert fetch(media, elsewhere(images) + "/a.png") == PNG
+
+
+def test_a_server_that_hangs_after_its_headers(serve: Serve, tmp_path: Path) -> None:
+    def hang() -> Iterator[bytes]:
+        yield PNG[:10]
+        time.sleep(1.0)
+        yield PNG[10:]
+
+    images = serve(lambda request: Answer(200, None, {}, hang()))
+    label_studio = serve(lambda request: Answer(200, None, {}, hang()))
+    media = allowed(label_studio, tmp_path, timeout_s=0.2)
+    for uri in (elsewhere(images) + "/a.png", "/data/upload/1/a.png"):
+        with pytest.raises(MediaError, match="no answer in time") as caught:
+            fetch(media, uri)
+        assert caught.value.retryable
+
+
+def test_a_server_that_does_not_accept(serve: Serve, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        fillers = []
+        for _ in range(4):  # the queue of connections is full: further ones hang
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+            fillers.append(filler)
+        media = allowed(serve(lambda request: IMAGE), tmp_path, timeout_s=0.4)
+        start = time.monotonic()
+        with pytest.raises(MediaError, match="localhost") as caught:
+            fetch(media, f"http://localhost:{port}/a.png")
+        assert caught.value.retryable
+        assert time.monotonic() - start < 3
+        for filler in fillers:
+            filler.close()
+
+
+def test_a_host_that_is_silent_again_and_again_is_left_alone(serve: Serve, tmp_path: Path) -> None:
+    now = 0.0
+    asked = 0
+
+    def hang(request: Request) -> Answer:
+        nonlocal asked
+        asked += 1
+        if now < 100:
+            time.sleep(0.3)
+        return IMAGE
+
+    images, other = serve(hang), serve(lambda request: IMAGE, host="127.0.0.2")
+    media = fetcher(
+        serve(lambda request: IMAGE),
+        tmp_path,
+        allowed_hosts=("localhost", "127.0.0.2"),
+        address_allowed=lambda address: True,
+        timeout_s=0.1,
+        clock=lambda: now,
+    )
+    start = time.monotonic()
+    for n in range(1000):
+        with pytest.raises(MediaError) as caught:
+            fetch(media, f"{elsewhere(images)}/{n}.png")
+        assert caught.value.retryable
+    assert "several times in a row" in str(caught.value)
+    assert asked == 6
+    assert time.monotonic() - start < 20
+    assert fetch(media, f"{other.url}/a.png") == PNG
+    now = 200.0
+    assert fetch(media, f"{elsewhere(images)}/1.png") == PNG
+    assert fetch(media, f"{elsewhere(images)}/2.png") == PNG
+
+
+def test_a_private_storage_says_what_to_switch(serve: Serve, tmp_path: Path) -> None:
+    bucket = serve(lambda request: IMAGE)
+    location = {"Location": bucket.url + "/signed?x=secret"}
+    label_studio = serve(lambda request: Answer(303, b"", location), host="127.0.0.2")
+    with pytest.raises(MediaError, match="switch pre-signed URLs off") as caught:
+        fetch(fetcher(label_studio, tmp_path), "s3://bucket/a.png")
+    assert "secret" not in str(caught.value)
+    assert bucket.connections == 0
+
+
+def test_what_could_not_be_decoded_is_fetched_anew(serve: Serve, tmp_path: Path) -> None:
+    server = serve(lambda request: IMAGE)
+    media = fetcher(server, tmp_path)
+    fetch(media, " /data/upload/1/a.png")
+    media.forget("/data/upload/1/a.png ", project_key="1-a")
+    fetch(media, "/data/upload/1/a.png")
+    fetch(media, "/data/upload/1/a.png")
+    assert len(server.requests) == 2
+
+
+def test_names_that_may_be_shown() -> None:
+    assert safe_name("https://user:pw@h.test:8/a.png?X-Amz-Signature=s") == "https://h.test:8/a.png"
+    assert safe_name("s3://bucket/a b.png") == "s3://bucket/a b.png"
+    assert safe_name("/data/local-files/?d=x/a.png") == "/data/local-files/?d=x/a.png"
+    assert safe_name("data:image/png;base64,AAAA") == "data:image/png;base64"
+    assert len(safe_name("http://h.test/" + "a" * 5000)) == 120
+    assert safe_name("http://[::1") == "the address"
 
 
 def test_a_dead_token_and_an_absent_label_studio_are_everybodys_trouble(
@@ -441,6 +616,16 @@ def test_data_addresses(serve: Serve, tmp_path: Path) -> None:
             fetch(media, bad)
         assert not caught.value.retryable
     assert server.connections == 0
+    packed = base64.b64encode(PNG).decode()
+    for odd in (
+        "data:image/png;charset=utf-8;base64," + packed,
+        "DATA:image/png;BASE64," + packed,
+        " data:image/png;base64," + packed.rstrip("=") + " ",
+        "data:image/png;base64," + packed.replace("=", "%3D").replace("+", "%2B"),
+        "data:image/png;base64," + packed[:20] + "\n" + packed[20:],
+        "data:text/html," + quote_from_bytes(PNG),
+    ):
+        assert fetch(media, odd) == PNG
     assert decode_data_uri("data:,P5%0A", max_bytes=4) == b"P5\n"
 
 
@@ -459,5 +644,5 @@ def test_the_services_settings(tmp_path: Path, serve: Serve) -> None:
     server = serve(lambda request: Answer(200, PNG + bytes(1 << 20)))
     settings = Settings(data_dir=tmp_path, max_image_mb=1, allowed_hosts="a.test, b.test")
     media = MediaFetcher.from_settings(LabelStudioClient(server.url, TOKEN), settings)
-    with pytest.raises(MediaError, match="at most 1048576"):
+    with pytest.raises(MediaError, match="more than the 1048576 bytes"):
         fetch(media, "/data/upload/1/a.png")
