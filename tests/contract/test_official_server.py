@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -190,6 +192,16 @@ def test_an_error_of_ours_tells_the_client_no_traceback(
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert "see the log" in answer.get_json()["detail"]
+
+
+def test_what_is_said_to_be_installed_is_the_commit_that_was_compared(rarefirst: Any) -> None:
+    install = sys.modules["backend.labelstudio.ml_base"].INSTALL
+    (commit,) = re.findall(r"@([0-9a-f]{40})", install)
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["label-studio-ml"][0].endswith("@" + commit)
+    for told in (label_studio_ml_stand_in.__doc__ or "", (root / "README.md").read_text()):
+        assert commit in told
 
 
 # The entry ----------------------------------------------------------------------------------------
