@@ -64,10 +64,9 @@ def made_with(card: VersionCard) -> Made | None:
 
 
 def changed(before: Made | None, now: Made) -> tuple[str, ...]:
-    """Names of what is not as it was; nothing where that is not known."""
-    if before is None:
-        return ()
-    return tuple(name for name in sorted({*before, *now}) if before.get(name) != now.get(name))
+    """Names of what is not as it was, of what is known: an older release remembered less."""
+    known = before or {}
+    return tuple(name for name in sorted(known) if known[name] != now.get(name))
 
 
 def _plain(made: Mapping[str, object]) -> dict[str, JsonValue]:

@@ -46,7 +46,31 @@ def queue(**changes: object) -> QueueFacts:
         pytest.param({"completed": False}, "connect", id="connected-by-hand"),
         pytest.param({"config_error": "no image"}, None, id="config-not-served"),
         pytest.param({"backbone": None}, "bootstrap", id="no-frozen-model"),
-        pytest.param({"backbone_wanted": True}, "bootstrap", id="settings-changed"),
+        pytest.param({"backbone_wanted": True}, "bootstrap", id="another-frozen-model-wanted"),
+        pytest.param(
+            {"backbone_wanted": True, "bootstrap_blocked": "failed"},
+            None,
+            id="another-frozen-model-cannot-be-had",
+        ),
+        pytest.param({"fit": fit(settings_changed=("seed",))}, "fit", id="settings-of-the-fit"),
+        pytest.param(
+            {"fit": fit(settings_changed=("seed",)), "pin": PINNED},
+            None,
+            id="settings-of-the-fit-of-a-pinned-version",
+        ),
+        pytest.param(
+            {"queue": queue(settings_changed=("top_k",))}, "publish", id="settings-of-the-queue"
+        ),
+        pytest.param(
+            {"queue": queue(settings_changed=("top_k",)), "pin": PINNED},
+            "publish",
+            id="settings-of-the-queue-of-a-pinned-version",
+        ),
+        pytest.param(
+            {"queue": queue(settings_changed=("top_k",)), "may_switch": False},
+            None,
+            id="settings-of-the-queue-but-not-ours",
+        ),
         pytest.param({"backbone": UNTRAINED}, "bootstrap", id="enough-labels-to-train"),
         pytest.param(
             {"backbone": UNTRAINED, "usable_labels": 39}, None, id="too-few-labels-to-train"
