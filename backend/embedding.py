@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from backend.errors import LabelStudioUnavailable, MediaError, Unauthorized
 from models.backbones import Backbone
 from models.backbones.images import open_image
-from models.errors import ImageError
+from models.errors import DamagedImage, ImageError
 from models.types import Progress, no_progress
 
 logger = logging.getLogger(__name__)
 
+_LOOK_S = 0.5
 _AHEAD = 2  # batches that may be decoded before the model needs them
 
 
@@ -36,6 +37,7 @@ class Embedded:
         logits: (N, K) float32, or None where the backbone has no head over the project's classes.
         failures: id -> the reason, for images that could not be read.
         retryable: ids of those failures that another try may mend.
+        damaged: ids of those whose file came and could not be decoded.
     """
 
     ids: NDArray[np.int64]
@@ -43,6 +45,7 @@ class Embedded:
     logits: NDArray[np.float32] | None
     failures: dict[int, str] = field(default_factory=dict)
     retryable: frozenset[int] = frozenset()
+    damaged: frozenset[int] = frozenset()
 
 
 def embed(
@@ -66,13 +69,13 @@ def embed(
         batch: images in one forward pass.
         threads: images fetched and decoded at the same time.
         progress: told after each batch.
-        should_stop: asked after each batch; what is done by then is returned.
+        should_stop: asked after each batch, and twice a second where one takes longer, so that a
+            host that hangs keeps nothing waiting; what is done by then is returned.
 
     Raises:
         LabelStudioUnavailable, Unauthorized: where that, not the image, is the trouble.
     """
-    failures: dict[int, str] = {}
-    retryable: set[int] = set()
+    failures = _Failures()
     done_ids: list[int] = []
     features: list[NDArray[np.float32]] = []
     logits: list[NDArray[np.float32]] = []
@@ -81,40 +84,74 @@ def embed(
         return backbone.preprocess(open_image(load(image_id), max_pixels=max_pixels))
 
     seen = 0
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    try:
         for chunk in _batches(pool, ids, prepare, batch):
+            stopped = _wait([future for _, future in chunk], should_stop)
             ready: list[tuple[int, torch.Tensor]] = []
             for image_id, future in chunk:
+                if stopped and not future.done():
+                    continue
                 try:
                     ready.append((image_id, future.result()))
                 except (LabelStudioUnavailable, Unauthorized):
-                    pool.shutdown(wait=False, cancel_futures=True)
                     raise
-                except MediaError as error:
-                    failures[image_id] = str(error)
-                    if error.retryable:
-                        retryable.add(image_id)
-                except ImageError as error:
-                    failures[image_id] = str(error)
+                except Exception as error:
+                    failures.add(image_id, error)
+                seen += 1
             if ready:
                 vectors, head = backbone.embed(torch.stack([image for _, image in ready]))
                 done_ids += [image_id for image_id, _ in ready]
                 features.append(vectors)
                 if head is not None:
                     logits.append(head)
-            seen += len(chunk)
             progress(seen, len(ids), "images")
-            if should_stop():
-                pool.shutdown(wait=False, cancel_futures=True)
+            if stopped or should_stop():
                 break
+    finally:
+        # One that hangs ends by its own deadline; nobody waits for it.
+        pool.shutdown(wait=False, cancel_futures=True)
     width = backbone.feature_size
     return Embedded(
         ids=np.asarray(done_ids, dtype=np.int64),
         features=np.concatenate(features) if features else np.empty((0, width), np.float32),
         logits=np.concatenate(logits) if logits else None,
-        failures=failures,
-        retryable=frozenset(retryable),
+        failures=failures.reasons,
+        retryable=frozenset(failures.retryable),
+        damaged=frozenset(failures.damaged),
     )
+
+
+class _Failures:
+    """Images that could not be read, by what it was that failed."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[int, str] = {}
+        self.retryable: set[int] = set()
+        self.damaged: set[int] = set()
+
+    def add(self, image_id: int, error: Exception) -> None:
+        self.reasons[image_id] = str(error)
+        if isinstance(error, DamagedImage):
+            self.damaged.add(image_id)
+            self.retryable.add(image_id)
+        elif isinstance(error, MediaError):
+            if error.retryable:
+                self.retryable.add(image_id)
+        elif not isinstance(error, ImageError):
+            # A defect of ours shows in one image; it must not stop the others for ever.
+            if not self.retryable:
+                logger.error("reading image %s failed", image_id, exc_info=error)
+            self.reasons[image_id] = f"reading it failed ({type(error).__name__}); the log says how"
+            self.retryable.add(image_id)
+
+
+def _wait(futures: Sequence[Future[torch.Tensor]], should_stop: Callable[[], bool]) -> bool:
+    """Wait for all of them; True where ``should_stop`` said so before."""
+    while wait(futures, timeout=_LOOK_S).not_done:
+        if should_stop():
+            return True
+    return False
 
 
 def _batches(

@@ -154,7 +154,7 @@ def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "")
         skipped=len(tasks.rows(state="skipped")),
         conflicts=len(tasks.rows(state="conflict")),
         embedded=len(context.embedded_rows()),
-        failed=dict(_unreadable(context)),
+        failed=dict(Counter(f.reason for f in embed.unreadable(context).values()).most_common()),
         labels_by_class=dict(context.counts()),
         labels_by_origin=dict(Counter(context.ledger.origin(i) for i in labels)),
         unknown_labels=dict(Counter(str(name) for name in all_labels if name not in classes)),
@@ -199,13 +199,6 @@ def _strange_classes(context: ProjectContext) -> list[str]:
         if name in own.overrides
         and (strange := sorted(set(getattr(context.settings, name)) - set(classes)))
     ]
-
-
-def _unreadable(context: ProjectContext) -> Counter[str]:
-    """Why images could not be read, of the tasks that have no features."""
-    tasks, failures = context.tasks(), context.failures.by_task
-    without = set(tasks.ids.tolist()) - set(tasks.ids[context.embedded_rows()].tolist())
-    return Counter(failure.reason for task, failure in failures.items() if task in without)
 
 
 def _without_choice(context: ProjectContext) -> list[str]:

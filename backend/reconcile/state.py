@@ -74,19 +74,34 @@ def snapshot_of(version: Version) -> LabelSnapshot:
 
 
 class Failure(BaseModel):
-    """An image that could not be read."""
+    """An image that could not be read.
+
+    Attributes:
+        reason: why.
+        digest: of its address; another address is another image.
+        image: its address as people may see it.
+        tries: how often it was tried.
+        next_try_s: when it is tried next, Unix seconds.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     reason: str
     digest: str
+    image: str = ""
     tries: int = 1
     next_try_s: float = 0.0
 
 
 class Failures(BaseModel):
-    """Images that could not be read, by task id (``failures.json``)."""
+    """Images that could not be read, by task id (``failures.json``).
 
+    Attributes:
+        reader: digest of the settings and versions that decide what can be read; with others
+            every image is due at once.
+    """
+
+    reader: str = ""
     by_task: dict[int, Failure] = Field(default_factory=dict)
 
 
