@@ -7,7 +7,7 @@ import time
 import pytest
 
 from backend.errors import ConnectionIncomplete
-from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.client import Connection, LabelStudioClient
 from backend.labelstudio.connection import (
     ACTIONS,
     ConnectionRecord,
@@ -16,6 +16,7 @@ from backend.labelstudio.connection import (
     disconnect,
     drift,
 )
+from backend.labelstudio.connection_record import connections_to_us
 from tests.unit.backend.labelstudio.fake_label_studio import FakeLabelStudio
 
 OWN = "http://localhost:9090"
@@ -459,3 +460,36 @@ def test_several_annotations_a_task_are_remarked(
     label_studio.project["maximum_annotations"] = 2
     report = connect(client, 1, own_url=OWN, basic_auth=None)
     assert any("2 annotations a task" in note for note in report.notes)
+
+
+MARK = "rarefirst-3fa9c1-"
+THEIRS = "rarefirst-000000-"
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        pytest.param([(7, OWN, "CO", MARK), (3, OWN, "CO", MARK)], [3, 7], id="the-oldest-counts"),
+        pytest.param(
+            [(3, OWN, "DI", ""), (7, "http://b:1", "CO", MARK)], [7, 3], id="an-answer-counts-more"
+        ),
+        pytest.param(
+            [(3, OWN, "DI", MARK), (7, "http://b:1", "ER", MARK)], [3, 7], id="nobody-answers"
+        ),
+        pytest.param([(3, OWN + "/", "CO", "yolo-7")], [3], id="by-address"),
+        pytest.param([(3, OWN, "CO", THEIRS)], [], id="another-rarefirst-at-our-address"),
+        pytest.param([(3, OWN, "DI", THEIRS)], [3], id="which-is-not-there-any-more"),
+        pytest.param([(3, "http://b:1", "CO", THEIRS)], [], id="another-rarefirst"),
+        pytest.param([(3, "http://b:1", "CO", "yolo-7")], [], id="another-product"),
+    ],
+)
+def test_which_connections_lead_to_us(
+    rows: list[tuple[int, str, str, str]], expected: list[int]
+) -> None:
+    connections = [
+        Connection(id=number, url=url, state=state, model_version=version)
+        for number, url, state, version in rows
+    ]
+    for order in (connections, connections[::-1]):
+        found = connections_to_us(order, OWN, own_prefix=MARK)
+        assert [connection.id for connection in found] == expected
