@@ -52,6 +52,8 @@ class Settings(BaseSettings):
         frozen=True,
         extra="ignore",
         populate_by_name=True,
+        # gunicorn prints what a wrong setting raises: without the passwords beside it.
+        hide_input_in_errors=True,
         # A compose file hands variables on that nobody set.
         env_ignore_empty=True,
     )

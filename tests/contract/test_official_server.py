@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from pydantic import ValidationError
 
 from backend.errors import BadRequest
 from backend.scoring import Scoring
@@ -233,6 +234,18 @@ def test_bodies_and_logins_are_not_logged(
     with official_app(folders[1], "ours", stand_in=stand_in) as app, caplog.at_level("DEBUG"):
         app.test_client().post("/setup", json={"project": "1.5", "access_token": "s3cret"})
     assert "s3cret" not in caplog.text
+
+
+def test_wrong_settings_are_told_without_the_secrets_beside_them(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment(folders[1]).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("BASIC_AUTH_PASS", "s3cret")
+    monkeypatch.delitem(sys.modules, "backend.labelstudio._wsgi", raising=False)
+    with pytest.raises(ValidationError, match="set both BASIC_AUTH_USER") as wrong:
+        importlib.import_module("backend.labelstudio._wsgi")
+    assert "s3cret" not in str(wrong.value)
 
 
 def test_a_password_that_the_official_server_cannot_compare_is_refused_at_the_start(
