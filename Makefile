@@ -7,13 +7,15 @@ MAKEFLAGS += --no-print-directory
 # The interpreter that the environments are made of; looked for when nothing is given.
 PYTHON ?=
 PORT ?= 9090
+# none: leave out the tests in a browser, on a machine that cannot have one.
+BROWSER ?=
 BIN := .venv/bin
 OURS := .venv/.installed
 LABEL_STUDIO := .venv-label-studio/.installed
 LOCK := $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(LOCK_ARGS)
 
-.PHONY: help demo check test format serve soak bench lock lint envs
+.PHONY: help demo check test format serve soak bench lock lint envs browser pictures
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -27,20 +29,35 @@ check: lint ## format, lint, types, import borders and the quick tests (under 2 
 	@echo "[check] tests"
 	@$(BIN)/pytest -q -m "not e2e and not slow and not gpu"
 
-test: envs lint ## everything that CI runs: check, then end to end on a real Label Studio
+test: browser envs lint ## everything that CI runs: check, then end to end on a real Label Studio
 	@echo "[test] quick tests"
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -q -m "not e2e and not slow and not gpu"
 	@echo "[test] end to end"
-	@$(BIN)/coverage run -m pytest -q -m "e2e and not slow and not gpu"
+	@$(BIN)/coverage run -m pytest -q \
+		-m "e2e and not slow and not gpu$(if $(filter none,$(BROWSER)), and not browser)"
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+	@$(if $(filter none,$(BROWSER)),echo "$(LEFT_OUT)")
 
 lint: $(OURS)
 	@echo "[lint] ruff format"; $(BIN)/ruff format --check --quiet .
 	@echo "[lint] ruff check"; $(BIN)/ruff check --quiet .
 	@echo "[lint] mypy"; $(BIN)/mypy -p backend -p models -p demo
 	@echo "[lint] import borders"; $(BIN)/lint-imports
+
+LEFT_OUT := [browser] LEFT OUT by BROWSER=none: the tests in a browser did not run
+
+# First of all: what cannot be installed is said before minutes of downloads.
+browser:
+ifeq ($(BROWSER),none)
+	@echo "$(LEFT_OUT)"
+else
+	@.ci/find-browser --install >/dev/null
+endif
+
+pictures: browser envs ## the README's pictures of Label Studio, taken by the tests in a browser
+	@$(BIN)/pytest -q tests/e2e/browser --pictures docs/images
 
 format: $(OURS) ## mend formatting and what ruff can mend
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
