@@ -15,7 +15,7 @@ from torchvision import models as zoo
 from backend.errors import LabelStudioRefused
 from backend.judging import Judge
 from backend.labelstudio.client import LabelStudioClient
-from backend.project_settings import kept
+from backend.project_settings import digest, kept
 from backend.projects import ProjectStore, ProjectStores, Publication
 from backend.reconcile.loop import Reconciler
 from backend.reports import ProjectReport
@@ -198,6 +198,22 @@ def test_connections_are_asked_for_when_somebody_hints_only(
     run(reconciler)
     assert label_studio.calls["connections"] == asked + 1
     assert store.hint_mark("settings") is None
+
+
+def test_of_two_connections_to_us_one_counts_and_neither_hints_for_ever(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    ask_for(label_studio, {"top_k": 7})
+    label_studio.create_connection(1, "http://localhost:9090/", title="again")
+    first, second = label_studio.connection_rows
+    second = second.model_copy(update={"extra_params": {"top_k": 3}})
+    label_studio.connection_rows = [first, second]
+    store = run(start())
+    assert len(served(store).task_ids) == 7
+    own = kept(store)
+    assert own is not None
+    # What Label Studio tells of either in /setup is known.
+    assert set(own.seen) == {digest({"top_k": 7}), digest({"top_k": 3})}
 
 
 def test_settings_survive_a_restart_and_connections_that_cannot_be_asked_for(
