@@ -126,7 +126,7 @@ def status(project: AnyProject = None, json: Json = False) -> None:
         if json:
             print_json(found)
         else:
-            cli_tables.out().print(cli_tables.status_table(found))
+            cli_tables.out().print(cli_tables.status_table(found, list_images=project is not None))
 
 
 @app.command()

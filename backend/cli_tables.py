@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
@@ -10,17 +11,22 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from backend.status import ProjectStatus, ServiceStatus
+from backend.status import ProjectStatus, ServiceStatus, UnreadableImage
 
 if TYPE_CHECKING:
     from backend.labelstudio.connection_record import ConnectionReport
     from backend.score_files import FileScore
 
+_LISTED = 20
 
-def status_table(status: ServiceStatus) -> RenderableType:
-    """The whole status, project by project."""
+
+def status_table(status: ServiceStatus, *, list_images: bool = False) -> RenderableType:
+    """The whole status, project by project; ``list_images`` names those that cannot be read."""
     parts: list[RenderableType] = [_service(status)]
-    parts += [_project(project) for project in status.projects]
+    for project in status.projects:
+        parts.append(_project(project))
+        if list_images and project.unreadable:
+            parts.append(_unreadable(project.unreadable))
     if not status.projects and status.label_studio in {"reachable", "not looked at yet"}:
         parts.append(
             Text(
@@ -91,8 +97,11 @@ def _project(status: ProjectStatus) -> Table:
     if status.unlearnable:
         table.add_row("without labels", Text(", ".join(status.unlearnable), "yellow"))
     table.add_row("images", f"{status.embedded} of {status.tasks} embedded")
-    for reason, count in status.failed.items():
+    for reason, count in list(status.failed.items())[:_LISTED]:
         table.add_row("unreadable", Text(f"{count}: {reason}", "yellow"))
+    if len(status.failed) > _LISTED:
+        more = sum(list(status.failed.values())[_LISTED:])
+        table.add_row("unreadable", Text(f"{more}: for further reasons", "yellow"))
     for name, value in sorted(status.settings.items()):
         table.add_row("own setting", f"{name} = {_setting(value)}")
     table.add_row("model", f"{status.backbone or 'none yet'}, version {status.version or 'none'}")
@@ -100,6 +109,35 @@ def _project(status: ProjectStatus) -> Table:
         words = f"{status.pinned}, activated by hand; `rarefirst versions follow` ends that"
         table.add_row("pinned", words)
     return table
+
+
+def _unreadable(images: Sequence[UnreadableImage]) -> Table:
+    """The first images that cannot be read, each with its reason."""
+    title = f"{len(images)} images that could not be read"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None)
+    table.add_column("task", justify="right", no_wrap=True)
+    table.add_column("image", overflow="fold")
+    table.add_column("reason", overflow="fold")
+    table.add_column("tries", justify="right")
+    table.add_column("next try", no_wrap=True)
+    for image in images[:_LISTED]:
+        row = (str(image.task), image.image, image.reason, str(image.tries))
+        table.add_row(*(Text(cell) for cell in row), _in(image.next_try_at))
+    if len(images) > _LISTED:
+        more = f"and {len(images) - _LISTED} more; `rarefirst status --json` has all"
+        table.add_row("", Text(more, "dim"), "", "", "")
+    return table
+
+
+def _in(when: datetime) -> str:
+    """How long from now, for people."""
+    left_s = (when - datetime.now(UTC)).total_seconds()
+    if left_s <= 0:
+        return "now"
+    for unit, name in ((3600, "h"), (60, "min")):
+        if left_s >= 2 * unit:
+            return f"in {left_s / unit:.0f} {name}"
+    return f"in {left_s:.0f} s"
 
 
 def _setting(value: JsonValue) -> str:

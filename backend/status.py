@@ -15,6 +15,7 @@ from backend import heartbeat
 from backend.pinning import pinned
 from backend.project_settings import ProjectSettings, kept
 from backend.projects import ProjectStore, ProjectStores, Publication
+from backend.reconcile.state import Failures
 from backend.reports import SERVICE_REPORT, ProjectReport, ServiceReport
 from backend.settings import Settings
 
@@ -48,6 +49,18 @@ class LabelsStatus(BaseModel):
     since_fit: int = 0
 
 
+class UnreadableImage(BaseModel):
+    """An image that could not be read, and when it is tried again."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: int
+    image: str = Field(description="its address, without what must not be shown")
+    reason: str
+    tries: int
+    next_try_at: datetime = Field(description="in the past: as soon as nothing else is to be done")
+
+
 class ProjectStatus(BaseModel):
     """One project: what is, what the loop does now, what comes next and why not yet."""
 
@@ -72,6 +85,7 @@ class ProjectStatus(BaseModel):
     tasks: int = 0
     embedded: int = 0
     failed: dict[str, int] = Field(default_factory=dict)
+    unreadable: tuple[UnreadableImage, ...] = ()
     labels: LabelsStatus = LabelsStatus()
     tail: tuple[str, ...] = ()
     unlearnable: tuple[str, ...] = ()
@@ -193,6 +207,7 @@ def _project(store: ProjectStore) -> ProjectStatus | None:
         tasks=report.tasks,
         embedded=report.embedded,
         failed=report.failed,
+        unreadable=_unreadable(store),
         labels=LabelsStatus(
             total=report.labeled,
             by_class=report.labels_by_class,
@@ -209,6 +224,22 @@ def _project(store: ProjectStore) -> ProjectStatus | None:
         pinned=pin.version if pin else "",
         publication=_publication(published, report.queue_left),
     )
+
+
+def _unreadable(store: ProjectStore) -> tuple[UnreadableImage, ...]:
+    """The images that could not be read, those that are tried next first."""
+    kept = store.read("failures.json", Failures) or Failures()
+    images = [
+        UnreadableImage(
+            task=task_id,
+            image=failure.image,
+            reason=failure.reason,
+            tries=failure.tries,
+            next_try_at=datetime.fromtimestamp(failure.next_try_s, UTC),
+        )
+        for task_id, failure in kept.by_task.items()
+    ]
+    return tuple(sorted(images, key=lambda image: (image.next_try_at, image.task)))
 
 
 def _publication(published: Publication | None, left: int) -> PublicationStatus | None:

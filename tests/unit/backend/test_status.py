@@ -20,6 +20,7 @@ from backend.jobs import Jobs
 from backend.labelstudio.connection_record import ConnectionReport, Step
 from backend.project_settings import FILE, decide
 from backend.projects import ProjectStore
+from backend.reconcile.state import Failure, Failures
 from backend.reports import ProjectReport, ServiceReport
 from backend.settings import Settings
 from backend.status import service_status
@@ -313,3 +314,47 @@ def test_connecting_shows_its_steps_and_fails_where_something_is_to_mend(
         assert words in result.stdout
     said = json.loads(runner.invoke(app, [command, "--project", "3", "--json"]).stdout)
     assert said["steps"][0]["after"] == "Uncertainty"
+
+
+def test_images_that_cannot_be_read_are_listed(
+    runner: CliRunner, store: ProjectStore, report: ProjectReport
+) -> None:
+    def failure(number: int, in_s: float) -> Failure:
+        return Failure(
+            reason="no answer in time from slow.test",
+            digest="d",
+            image=f"http://slow.test/{number}.png",
+            tries=3,
+            next_try_s=time.time() + in_s,
+        )
+
+    due = {7: failure(7, -5)}
+    later = {number: failure(number, 600 + 60 * number) for number in range(100, 130)}
+    store.write("failures.json", Failures(by_task=later | due))
+    said = json.loads(runner.invoke(app, ["status", "--project", "1", "--json"]).stdout)
+    listed = said["projects"][0]["unreadable"]
+    assert len(listed) == 31
+    assert [image["task"] for image in listed[:3]] == [7, 100, 101]
+    assert listed[0]["image"] == "http://slow.test/7.png"
+    assert (listed[0]["reason"], listed[0]["tries"]) == ("no answer in time from slow.test", 3)
+    assert datetime.fromisoformat(listed[0]["next_try_at"]) < datetime.now(UTC)
+
+    text = runner.invoke(app, ["status", "--project", "1"]).stdout
+    assert "31 images that could not be read" in text
+    assert text.count("http://slow.test/") == 20
+    assert "and 11 more" in text
+    assert " now" in text
+    assert "in 2 h" in text
+    assert "2: truncated file" in text
+    assert "http://slow.test/" not in runner.invoke(app, ["status"]).stdout
+
+
+def test_many_reasons_do_not_fill_the_screen(
+    runner: CliRunner, store: ProjectStore, report: ProjectReport
+) -> None:
+    many = {f"reason {number}": 100 - number for number in range(30)}
+    store.write("report.json", report.model_copy(update={"failed": many}))
+    text = runner.invoke(app, ["status"]).stdout
+    assert "81: reason 19" in text
+    assert "reason 20" not in text
+    assert f"{sum(100 - n for n in range(20, 30))}: for further reasons" in text
