@@ -5,7 +5,7 @@ official server cuts the creation time off the project and wraps what a model re
 request is read here once more, by the same code as in our own app, and answered by the same
 services. Nothing is computed and nothing kept here: the worker runs beside it as ever.
 
-The only module that imports the official package, which is not on the package index.
+Only this module and ``_wsgi.py`` import the official package, which is not on the package index.
 """
 
 from __future__ import annotations
