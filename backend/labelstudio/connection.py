@@ -12,6 +12,13 @@ from datetime import UTC, datetime
 
 from backend.errors import AddressBlocked, ConnectionIncomplete
 from backend.labelstudio.client import Connection, LabelStudioClient, ProjectInfo, Webhook
+from backend.labelstudio.connection_notes import (
+    ANOTHER,
+    BLOCKED,
+    others_version,
+    remarks,
+    shown_by_others,
+)
 from backend.labelstudio.connection_record import (
     CONNECTED,
     SAMPLING,
@@ -27,7 +34,7 @@ from backend.labelstudio.connection_record import (
     same_address,
 )
 from backend.labelstudio.disconnection import disconnect
-from backend.labelstudio.drift import another_rarefirst, drift, several
+from backend.labelstudio.drift import drift
 from backend.labelstudio.event_hook import ACTIONS, described, with_login
 from backend.labelstudio.tab import TAB, TAB_TITLE
 
@@ -47,16 +54,6 @@ logger = logging.getLogger(__name__)
 Remember = Callable[[ConnectionRecord], None]
 
 TITLE = "rarefirst"
-BLOCKED = (
-    "Label Studio refuses to talk to {url}, because it lies on a private network. Start Label "
-    "Studio with SSRF_PROTECTION_ENABLED=false and ML_BLOCK_LOCAL_IP=false (both are needed: with "
-    "the second alone it connects, but its events never arrive), then connect again."
-)
-ANOTHER = (
-    "another rarefirst ({mark}) answers at {url}, one with another data directory than this "
-    "command's. Give this one's address with --url (or RAREFIRST_OWN_URL), or run the command with "
-    "the RAREFIRST_DATA_DIR of the service that answers there."
-)
 
 
 def connect(
@@ -150,7 +147,7 @@ class _Connecting:
         self._sampling(project)
         self._model_version(project, connection)
         self._tab()
-        self._remarks(project, connections, ours, connection)
+        self.notes += remarks(project, connections, ours, connection, own_prefix=self.own_prefix)
         self._consent(project, connection, created, adopt_only=adopt_only, take_over=take_over)
         return self._report()
 
@@ -164,21 +161,13 @@ class _Connecting:
         take_over: bool,
     ) -> None:
         """Say whose predictions the project shows, and note whether ours may take their place."""
-        version = _others_version(project, connection, self.own_prefix)
+        version = others_version(project, connection, self.own_prefix)
         if version:
-            self.notes.append(
-                f"the project shows the predictions of {version!r}; "
-                + (
-                    "the first published queue takes their place, disconnecting puts them back"
-                    if take_over
-                    else "they stay until you say that rarefirst may take their place: "
-                    f"`rarefirst connect --project {self.project_id} --take-over`"
-                )
-            )
+            self.notes.append(shown_by_others(self.project_id, version, take_over=take_over))
         if not adopt_only and connection is not None and not self.dry_run:
             # Whoever connects a project wants it served, unless somebody else serves it.
             now = self.client.project(self.project_id) if created else project
-            if take_over or not _others_version(now, connection, self.own_prefix):
+            if take_over or not others_version(now, connection, self.own_prefix):
                 self._note(replaceable_model_version=now.model_version)
 
     def _found(self, project: ProjectInfo, connection: Connection | None) -> ConnectionRecord:
@@ -194,7 +183,7 @@ class _Connecting:
             view_id=None,
             view_created=earlier is not None and earlier.view_created,
             sampling_before=project.sampling,
-            model_version_before=_others_version(project, connection, self.own_prefix),
+            model_version_before=others_version(project, connection, self.own_prefix),
             connected_at=datetime.now(UTC),
         )
         if earlier is None:
@@ -389,29 +378,6 @@ class _Connecting:
             self._note(view_id=None, view_created=True)
             self._note(view_id=self.client.create_view(self.project_id, TAB).id)
 
-    def _remarks(
-        self,
-        project: ProjectInfo,
-        connections: Sequence[Connection],
-        ours: Sequence[Connection],
-        counts: Connection | None,
-    ) -> None:
-        if project.maximum_annotations > 1:
-            self.notes.append(
-                f"{project.maximum_annotations} annotations a task: Label Studio first serves "
-                "tasks that somebody has begun, in random order, and only then the rarest"
-            )
-        if len(ours) > 1:
-            self.notes.append(several(ours))
-        strangers = [c for c in connections if c.id not in {known.id for known in ours}]
-        if strangers and (counts is None or min(c.id for c in strangers) < counts.id):
-            first = min(strangers, key=lambda connection: connection.id)
-            self.notes.append(
-                f"Label Studio asks only the first connection, {first.title!r}, for live "
-                "predictions; the queue of rarefirst does not need them"
-            )
-        self.notes += another_rarefirst(strangers, self.own_prefix)
-
     def _step(self, what: str, before: str, after: str, *, state: StepState | None = None) -> None:
         """Note a step; without a state it is a change, done or only announced."""
         state = state or ("would" if self.dry_run else "done")
@@ -430,13 +396,3 @@ class _Connecting:
 
 def _webhook_url(connection: Connection) -> str:
     return connection.url.rstrip("/") + "/webhook"
-
-
-def _others_version(project: ProjectInfo, connection: Connection | None, own_prefix: str) -> str:
-    """Whose scores the project uses, where they are not ours; connecting itself sets our title.
-
-    Another rarefirst is somebody else too.
-    """
-    version = project.model_version
-    title = "" if connection is None else connection.title
-    return "" if version == title or version.startswith(own_prefix) else version
