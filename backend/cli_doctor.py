@@ -44,7 +44,7 @@ def doctor(
 
 def report_table(report: Report) -> RenderableType:
     """Findings, the service's first, then project by project; then what was not looked at."""
-    projects = list(dict.fromkeys(finding.project for finding in report.findings))
+    projects = sorted({finding.project for finding in report.findings}, key=lambda p: p or 0)
     parts: list[RenderableType] = []
     for project in projects:
         findings = [finding for finding in report.findings if finding.project == project]

@@ -56,6 +56,11 @@ def exists(facts: ProjectFacts) -> Iterator[Finding]:
 def connected(facts: ProjectFacts) -> Iterator[Finding]:
     """Label Studio has a connection to us, one only."""
     ours = facts.ours
+    own = facts.service.settings.url
+    taken = next((c for c in facts.called.connections if same_address(c.url, own)), None)
+    if not ours and taken is not None:
+        yield _elsewhere(facts, taken)
+        return
     if not ours:
         was = " any more" if facts.record is not None else ""
         yield error(
@@ -109,19 +114,25 @@ def reached(facts: ProjectFacts) -> Iterator[Finding]:
     elif connection.state != CONNECTED:
         yield _not_reached(facts, connection)
     elif not facts.called.reached:
-        yield error(
-            "connection.other_service",
-            f"Label Studio reaches something at {url}, but its call did not arrive here",
-            why="another service, or a rarefirst with another data directory, answers there: "
-            f"it says {connection.model_version!r}",
-            mend=f"set RAREFIRST_OWN_URL to our address as Label Studio reaches it, then "
-            f"`rarefirst connect --project {facts.id}`; where a load balancer stands between, all "
-            "its rarefirsts must share one RAREFIRST_DATA_DIR",
-        )
+        yield _elsewhere(facts, connection)
     else:
         at = facts.marks.at("setup")
         when = f" {ago(time.time() - at)}" if at is not None else ""
         yield ok("connection.reached", f"Label Studio reached us{when} at {url}")
+
+
+def _elsewhere(facts: ProjectFacts, connection: Connection) -> Finding:
+    """What answers at the address that we take for ours is not us."""
+    return error(
+        "connection.other_service",
+        f"Label Studio reaches something at {shown(connection.url)}, but its call did not arrive "
+        "here",
+        why="another service, or a rarefirst with another data directory, answers there: it says "
+        f"{connection.model_version!r}",
+        mend="set RAREFIRST_OWN_URL to our address as Label Studio reaches it, then `rarefirst "
+        f"connect --project {facts.id}`; where a load balancer stands between, all its rarefirsts "
+        "must share one RAREFIRST_DATA_DIR",
+    )
 
 
 def _answered_wrongly(facts: ProjectFacts, connection: Connection) -> Finding:

@@ -72,6 +72,11 @@ def test_no_connection_to_us(settings: Settings, strangers: int) -> None:
     assert f"rarefirst connect --project {PROJECT_ID}" in found.mend
 
 
+def test_another_rarefirst_at_our_address(settings: Settings) -> None:
+    facts = project_facts(settings, connections=(connection("rarefirst-000000-v0001-aaaa"),))
+    assert severities(checks.connected(facts)) == {"connection.other_service": "error"}
+
+
 def test_connections_beside_ours(settings: Settings) -> None:
     ours = project_facts(settings).service.own_prefix + "v0001-aaaa"
     yolo = connection("yolo-7", 1, url="http://yolo:9090", title="yolo")
