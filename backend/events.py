@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from backend.jobs import Jobs
 from backend.marks import Marks
+from backend.pinning import pinned
 from backend.project_settings import digest, kept
 from backend.projects import Hint, ProjectStore
 from backend.reports import ProjectReport
@@ -94,8 +95,10 @@ def take(jobs: Jobs, event: WebhookEvent) -> dict[str, str]:
     if hint is None or project is None:
         return {"status": "ignored"}
     marks(jobs, jobs.store(project.id, project.created_s)).leave_event(str(event.action))
-    if event.action == "START_TRAINING":
+    if event.action == "START_TRAINING" and not _may_be_a_label(jobs, project, event):
         return force_fit(jobs, project)
+    if event.action == "START_TRAINING":
+        hint = "changed"
     if event.action == "PROJECT_UPDATED" and not _config_changed(jobs, project, event):
         return {"status": "ignored"}
     jobs.hint(project.id, project.created_s, hint)
@@ -184,6 +187,17 @@ def versions(jobs: Jobs, project: str | None) -> list[str]:
         if publication is not None
     ]
     return list(dict.fromkeys(names)) or [jobs.unpublished]
+
+
+def _may_be_a_label(jobs: Jobs, project: ProjectRef, event: WebhookEvent) -> bool:
+    """Whether a START_TRAINING must not end what a person activated.
+
+    A press cannot be told from a label where the project's toggle has each label train.
+    """
+    if not event.each_label_trains:
+        return False
+    store = jobs.store(project.id, project.created_s)
+    return store is not None and pinned(store) is not None
 
 
 def _config_changed(jobs: Jobs, project: ProjectRef, event: WebhookEvent) -> bool:

@@ -97,6 +97,12 @@ class WebhookEvent(_Request):
         value = self.project.get("label_config") if isinstance(self.project, dict) else None
         return value if isinstance(value, str) else None
 
+    @property
+    def each_label_trains(self) -> bool:
+        """Whether Label Studio sends START_TRAINING with each label, not for a press only."""
+        key = "min_annotations_to_start_training"
+        return bool(isinstance(self.project, dict) and self.project.get(key))
+
 
 class TrainRequest(_Request):
     """``POST /train`` of older releases."""
