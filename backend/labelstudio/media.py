@@ -14,6 +14,7 @@ time are limited; what is not an image is refused and never cached.
 
 from __future__ import annotations
 
+import base64
 import logging
 import re
 import time
@@ -22,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urljoin, urlsplit
 
 import requests
 import urllib3
@@ -61,6 +62,7 @@ _PRESIGNED = (
 _LABEL_STUDIO_SAYS = {
     403: ("Label Studio does not let this token see the file", "whose token is it?"),
     404: ("Label Studio has no such file", "was the file deleted?"),
+    500: ("Label Studio failed on the file", "an upload that is missing on its disk does that"),
     424: ("Label Studio could not get the file from its storage", "is it there, and the storage?"),
 }
 _COVERED_BY = (
@@ -359,7 +361,7 @@ def _refusal(hop: _Hop, status: int) -> MediaError:
     """What a status means. Most of them somebody may mend at the other end: those are retried."""
     if hop.trusted and status in _LABEL_STUDIO_SAYS:
         said, hint = _LABEL_STUDIO_SAYS[status]
-        if status == 404:
+        if status in (403, 404):
             for part, question in _COVERED_BY:
                 if part in hop.url:
                     hint = question
@@ -390,15 +392,28 @@ def _key(uri: str, project_key: str) -> str:
 
 def _party(uri: str, first: _Hop) -> str:
     """Who is waited for: a host, a bucket behind Label Studio, or Label Studio's own files."""
-    parts = urlsplit(uri)
+    parts = urlsplit(_cloud_uri(uri) or uri)
     if parts.scheme.lower() in _CLOUD:
         return f"{parts.scheme.lower()}://{parts.netloc}"
     return "Label Studio" if first.trusted else host_of(first.url)
 
 
+def _cloud_uri(uri: str) -> str:
+    """What a ``/tasks/N/resolve/`` address stands for: Label Studio gives those out, too."""
+    parts = urlsplit(uri)
+    encoded = parse_qs(parts.query).get("fileuri", [""])[0]
+    if "/resolve/" not in parts.path and "/presign/" not in parts.path:
+        return ""
+    try:
+        return base64.urlsafe_b64decode(encoded).decode()
+    except ValueError:
+        return ""
+
+
 def safe_name(uri: str) -> str:
     """An address that people may see: without query (signatures), password or great length."""
     try:
+        uri = _cloud_uri(uri) or uri
         parts = urlsplit(uri.strip())
     except ValueError:
         return "the address"

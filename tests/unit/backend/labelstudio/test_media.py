@@ -107,6 +107,12 @@ def test_what_label_studio_does_not_have(
     assert caught.value.retryable, "somebody may add the storage, or the file"
 
 
+def test_local_files_without_a_storage_are_answered_with_403(serve: Serve, tmp_path: Path) -> None:
+    media = fetcher(serve(lambda request: Answer(403, b"")), tmp_path)
+    with pytest.raises(MediaError, match="Local Files storage"):
+        fetch(media, "/data/local-files/?d=a.png")
+
+
 @pytest.mark.parametrize(
     "uri",
     [
@@ -401,7 +407,7 @@ def test_one_slow_file_is_its_own_trouble(serve: Serve, tmp_path: Path) -> None:
         (410, False, "gone for good"),
         (424, True, "could not get the file from its storage"),
         (429, True, "answered 429"),
-        (500, True, "answered 500"),
+        (500, True, "missing on its disk"),
         (503, True, "answered 503"),
     ],
 )
@@ -581,6 +587,9 @@ def test_names_that_may_be_shown() -> None:
     assert safe_name("data:image/png;base64,AAAA") == "data:image/png;base64"
     assert len(safe_name("http://h.test/" + "a" * 5000)) == 120
     assert safe_name("http://[::1") == "the address"
+    encoded = base64.urlsafe_b64encode(b"s3://bucket/a.png?x=secret").decode()
+    assert safe_name(f"/tasks/7/resolve/?fileuri={encoded}") == "s3://bucket/a.png"
+    assert safe_name("/tasks/7/resolve/?fileuri=%FF") == "/tasks/7/resolve/"
 
 
 def test_a_dead_token_and_an_absent_label_studio_are_everybodys_trouble(
