@@ -209,9 +209,11 @@ class LabelStudioClient:
         """Ids of the tasks that hold a prediction of this version, ascending."""
         return sorted(set(predictions(self._transport, project_id, model_version).values()))
 
-    def prediction_ids(self, project_id: int, model_version: str) -> list[int]:
-        """Ids of the predictions of this version, ascending."""
-        return sorted(predictions(self._transport, project_id, model_version))
+    def prediction_ids(
+        self, project_id: int, model_version: str, *, at_most: int | None = None
+    ) -> list[int]:
+        """Ids of the predictions of this version, ascending; of ``at_most`` tasks where given."""
+        return sorted(predictions(self._transport, project_id, model_version, at_most=at_most))
 
     def delete_prediction(self, prediction_id: int) -> None:
         """Delete one prediction (0.2 s, a short transaction)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from backend.errors import LabelStudioRefused, NotFound
 from backend.labelstudio.client import Connection, LabelStudioClient, ProjectInfo
@@ -25,6 +25,7 @@ from models.types import Progress, no_progress
 logger = logging.getLogger(__name__)
 
 _SAY_EVERY = 100
+_AT_ONCE = 50
 
 
 def disconnect(
@@ -191,7 +192,7 @@ class _Disconnecting:
         ours = {name: count for name, count in versions.items() if name.startswith(self.own_prefix)}
         total, done = sum(ours.values()), 0
         for name in () if self.dry_run else ours:
-            for prediction_id in self.client.prediction_ids(self.project_id, name):
+            for prediction_id in self._predictions(name):
                 self._delete_score(prediction_id)
                 done += 1
                 self.progress(min(done, total), total, "scores deleted")
@@ -199,6 +200,17 @@ class _Disconnecting:
                     logger.info("project %s: %d of %d scores deleted", self.project_id, done, total)
         before = f"{total} of {len(ours)} versions" if ours else "none"
         self._step("scores", before, "none", changes=bool(ours))
+
+    def _predictions(self, name: str) -> Iterator[int]:
+        """Ids of a version's predictions, a few at a time: reading all at once takes seconds."""
+        seen: set[int] = set()
+        while True:
+            some = self.client.prediction_ids(self.project_id, name, at_most=_AT_ONCE)
+            new = [number for number in some if number not in seen]
+            if not new:
+                return
+            seen.update(new)
+            yield from new
 
     def _delete_score(self, prediction_id: int) -> None:
         """Delete one and make room for others: a whole version is one long transaction."""

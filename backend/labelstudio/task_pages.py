@@ -6,6 +6,7 @@ pages can move tasks over the edge between them.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -75,15 +76,30 @@ def task_pages(
         page += 1
 
 
-def predictions(transport: Transport, project_id: int, model_version: str) -> dict[int, int]:
-    """Prediction id -> task id, of one model version."""
+def predictions(
+    transport: Transport, project_id: int, model_version: str, *, at_most: int | None = None
+) -> dict[int, int]:
+    """Prediction id -> task id, of one model version.
+
+    Args:
+        transport: to which Label Studio.
+        project_id: of which project.
+        model_version: the version.
+        at_most: those of so many tasks only, which is a short request.
+    """
     # "contains" takes a list, and also finds versions whose name merely contains this one.
     query = task_filter("predictions_model_versions", "contains", "List", [model_version])
+    pages = task_pages(
+        transport,
+        project_id,
+        include="id,predictions",
+        whole=True,
+        query=query,
+        page_size=at_most or PAGE_SIZE,
+    )
     return {
         id_of(prediction): id_of(row)
-        for rows, _ in task_pages(
-            transport, project_id, include="id,predictions", whole=True, query=query
-        )
+        for rows, _ in itertools.islice(pages, 1 if at_most else None)
         for row in rows
         for prediction in rows_of(row.get("predictions"))
         if prediction.get("model_version") == model_version

@@ -32,14 +32,15 @@ def run(context: ProjectContext, plan: Plan) -> None:
         return
     name = waiting[0]
     if context.to_delete[0] != name or not context.to_delete[1]:
-        # Reading them costs Label Studio as much as several deletions: once a set, not once a turn.
-        context.to_delete = (name, context.client.prediction_ids(context.project_id, name))
+        # A few at a time: reading a whole set is seconds of Label Studio's work at one go.
+        some = context.client.prediction_ids(context.project_id, name, at_most=_AT_ONCE)
+        context.to_delete = (name, some)
     ids = context.to_delete[1]
     if not ids:
         _settled(context, name)
         return
-    for done in range(min(len(ids), _AT_ONCE)):
-        context.store.note("cleanup", done, len(ids) + done, name)
+    while ids:
+        context.store.note("cleanup", 0, len(waiting), f"{name}, a few at a time")
         began = time.monotonic()
         with contextlib.suppress(NotFound):
             context.client.delete_prediction(ids[-1])

@@ -142,6 +142,8 @@ def test_predictions_of_one_version_only(serve: Serve) -> None:
     ]
     server = serve(pages(rows))
     assert client_of(server).prediction_ids(1, "rf-1") == [50, 61]
+    client_of(server).prediction_ids(1, "rf-1", at_most=2)
+    assert server.requests[-1].query["page_size"] == "2"
     assert client_of(server).predicted_tasks(1, "rf-1") == [5, 6]
     assert client_of(server).predicted_tasks(1, "rf-12") == [6]
     (item,) = json.loads(server.requests[0].query["query"])["filters"]["items"]

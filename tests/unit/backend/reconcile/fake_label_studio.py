@@ -190,8 +190,11 @@ class FakeLabelStudio:
     def model_versions(self, project_id: int) -> dict[str, int]:
         return dict(Counter(name for _, name, _ in self.predictions.values()))
 
-    def prediction_ids(self, project_id: int, model_version: str) -> list[int]:
-        return [key for key, value in self.predictions.items() if value[1] == model_version]
+    def prediction_ids(
+        self, project_id: int, model_version: str, *, at_most: int | None = None
+    ) -> list[int]:
+        found = [key for key, value in self.predictions.items() if value[1] == model_version]
+        return found[:at_most]
 
     def predicted_tasks(self, project_id: int, model_version: str) -> list[int]:
         return [value[0] for value in self.predictions.values() if value[1] == model_version]
