@@ -13,7 +13,10 @@ from backend.judging import Judge, NothingToJudgeWith
 from backend.projects import ProjectStores
 from backend.settings import Settings
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+_SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff"]
+    + [".bmp", ".jp2", ".j2k", ".ico", ".ppm", ".pgm", ".pbm"]
+)
 
 
 class FileScore(BaseModel):
