@@ -14,8 +14,10 @@ from backend.projects import ProjectStores
 from backend.settings import Settings
 
 _SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff"]
-    + [".bmp", ".jp2", ".j2k", ".ico", ".ppm", ".pgm", ".pbm"]
+    {
+        *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff"),
+        *(".bmp", ".jp2", ".j2k", ".ico", ".ppm", ".pgm", ".pbm"),
+    }
 )
 
 
