@@ -2,12 +2,13 @@
 
 A real Label Studio (SQLite) with a project of 1,000 digit tasks, in which queues of 300 scores
 were replaced, so that old ones are left to delete. One annotator takes and submits tasks with
-short pauses, in turns (a) while the project is paused and nothing is deleted and (b) while the
-loop syncs after each submit and deletes, then (c) while `rarefirst disconnect` deletes the rest.
-Counts what was deleted meanwhile. Prints JSON; `met` says whether the slowest submit of (b) and of
-(c) took at most 0.5 s longer than the slowest of (a), and the exit status is 1 if not.
+short pauses: in turns (a) while the project is paused and (b) while the loop looks after each
+submit and deletes; then in turns (c) while `rarefirst disconnect` is stopped and (d) while it
+deletes. In turns, so that whatever else the machine does falls on all alike. Counts what was
+deleted meanwhile. Prints JSON; `met` says whether the slowest submit took at most 0.5 s longer
+than the slowest one without deletions, and the exit status is 1 if not.
 
-    .venv/bin/python -m benchmarks.submits [--turns 3] [--submits 30] [--tasks 1000]
+    .venv/bin/python -m benchmarks.submits [--turns 5] [--submits 15] [--tasks 1000]
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from benchmarks.stage import Stage, conclude, say, stage
@@ -54,6 +55,11 @@ class Phase:
     seconds: list[float] = field(default_factory=list)
     deleted: int = 0
 
+    @property
+    def slowest(self) -> float:
+        """Of the submits so far."""
+        return max(self.seconds)
+
     def summary(self) -> dict[str, object]:
         """The figures of the result."""
         cuts = statistics.quantiles(self.seconds, n=20)
@@ -62,7 +68,7 @@ class Phase:
             "deleted_meanwhile": self.deleted,
             "median_s": round(statistics.median(self.seconds), 3),
             "p95_s": round(cuts[-1], 3),
-            "slowest_s": round(max(self.seconds), 3),
+            "slowest_s": round(self.slowest, 3),
         }
 
 
@@ -78,18 +84,17 @@ def work(
     phase: Phase,
     rng: random.Random,
     *,
-    until: Callable[[int], bool],
+    count: int,
 ) -> None:
-    """Take and submit tasks, timing each submit, until ``until`` says so of their number."""
-    before, done = predictions(on, project), 0
-    while not until(done):
+    """Take and submit tasks, timing each submit."""
+    before = predictions(on, project)
+    for _ in range(count):
         served = annotator.next_task()
         assert served is not None, "the project has too few tasks"
         time.sleep(rng.uniform(*THINK_S))
         began = time.perf_counter()
         annotator.submit(*served)
         phase.seconds.append(time.perf_counter() - began)
-        done += 1
     phase.deleted += before - predictions(on, project)
 
 
@@ -117,18 +122,19 @@ def measure(on: Stage, arguments: argparse.Namespace) -> tuple[dict[str, object]
     fill(on, project)
     annotator = Annotator(on.api, project, digits.truth)
     rng = random.Random(0)
-    alone, loop, leaving = Phase(), Phase(), Phase()
     number = str(project)
+
+    def submit(phase: Phase) -> None:
+        work(on, project, annotator, phase, rng, count=arguments.submits)
+
+    paused, loop, stopped, leaving = Phase(), Phase(), Phase(), Phase()
     for turn in range(arguments.turns):
         on.backend.command("pause", "--project", number)
         settle(on, project)
-        work(on, project, annotator, alone, rng, until=lambda n: n >= arguments.submits)
+        submit(paused)
         on.backend.command("resume", "--project", number)
-        work(on, project, annotator, loop, rng, until=lambda n: n >= arguments.submits)
-        say(
-            f"turn {turn + 1}: slowest {max(alone.seconds):.2f} s with nothing deleted, "
-            f"{max(loop.seconds):.2f} s with {loop.deleted} deleted"
-        )
+        submit(loop)
+        say(f"turn {turn + 1}: {told(paused, loop)}")
     disconnecting = subprocess.Popen(
         [str(COMMAND), "disconnect", "--project", number],
         env=on.backend.settings.environment(),
@@ -136,39 +142,53 @@ def measure(on: Stage, arguments: argparse.Namespace) -> tuple[dict[str, object]
         stdout=subprocess.DEVNULL,
     )
     try:
-        time.sleep(3)  # everything but the scores is put back first
-        work(
-            on, project, annotator, leaving, rng,
-            until=lambda n: disconnecting.poll() is not None or n >= 2 * arguments.submits,
-        )  # fmt: skip
+        before = predictions(on, project)
+        while predictions(on, project) >= before:  # everything else is put back first
+            assert disconnecting.poll() is None, "disconnect ended before it deleted anything"
+            time.sleep(1)
+        for turn in range(arguments.turns):
+            disconnecting.send_signal(signal.SIGSTOP)
+            settle(on, project)
+            submit(stopped)
+            disconnecting.send_signal(signal.SIGCONT)
+            submit(leaving)
+            say(f"disconnecting, turn {turn + 1}: {told(stopped, leaving)}")
     finally:
-        disconnecting.terminate()  # what is left would take minutes more
+        disconnecting.kill()  # what is left would take minutes more
         disconnecting.wait()
-    say(f"disconnecting: slowest {max(leaving.seconds):.2f} s with {leaving.deleted} deleted")
-    slowest = max(alone.seconds)
     differences = {
-        "by_the_loop": max(loop.seconds) - slowest,
-        "by_disconnecting": max(leaving.seconds) - slowest,
+        "by_the_loop": loop.slowest - paused.slowest,
+        "by_disconnecting": leaving.slowest - stopped.slowest,
     }
     result: dict[str, object] = {
         "benchmark": "submits",
         "tasks": arguments.tasks,
         "cores": os.cpu_count(),
-        "nothing_deleted": alone.summary(),
-        "deleted_by_the_loop": loop.summary(),
-        "deleted_by_disconnecting": leaving.summary(),
+        "load_average": round(os.getloadavg()[1], 1),
+        "paused": paused.summary(),
+        "the_loop_deletes": loop.summary(),
+        "disconnect_stopped": stopped.summary(),
+        "disconnect_deletes": leaving.summary(),
         "slowest_longer_by_s": {name: round(value, 3) for name, value in differences.items()},
         "limit_s": LIMIT_S,
         "ratio_to_limit": round(max(differences.values()) / LIMIT_S, 3),
     }
-    deleted = loop.deleted > 0 and leaving.deleted > 0
+    deleted = min(loop.deleted, leaving.deleted) > 0 and paused.deleted == stopped.deleted == 0
     return result, deleted and max(differences.values()) <= LIMIT_S
+
+
+def told(without: Phase, deleting: Phase) -> str:
+    """The figures so far, for a person who waits."""
+    return (
+        f"slowest {without.slowest:.2f} s with {without.deleted} deleted, "
+        f"{deleting.slowest:.2f} s with {deleting.deleted} deleted"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--submits", type=int, default=30)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--submits", type=int, default=15)
     parser.add_argument("--tasks", type=int, default=1000)
     arguments = parser.parse_args()
     with stage(EXTRA) as on:

@@ -181,6 +181,7 @@ class Reconciler:
                 own_url=self.settings.url,
                 dry_run=dry_run,
                 own_prefix=self.own_prefix,
+                pause_s=self.settings.delete_pause_s,
                 progress=lambda done, total, message="": store.note(
                     "disconnect", done, total, message
                 ),
