@@ -95,7 +95,12 @@ def test_every_command_and_option_exists() -> None:
     assert {name for name, _ in named} >= {"serve", "connect", "disconnect", "status", "score"}
     for name, rest in named:
         assert name in commands, f"rarefirst {name}"
-        known = {option for parameter in commands[name].params for option in parameter.opts}
+        command = commands[name]
+        if hasattr(command, "commands") and rest:  # `rarefirst versions list`
+            word = rest.split()[0]
+            assert word in command.commands, f"rarefirst {name} {word}"
+            command = command.commands[word]
+        known = {option for parameter in command.params for option in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= known, f"rarefirst {name}{rest}"
 
 
