@@ -24,8 +24,8 @@ def sampling(facts: ProjectFacts) -> Iterator[Finding]:
         "sampling.other",
         f"the project's sampling is {facts.info.sampling!r}",
         why=f"{_NOT_SERVED} in Label All Tasks; only the tab {TAB_TITLE!r} does",
-        mend="`rarefirst doctor --fix`; or in the project's settings, Annotation, Task Sampling: "
-        f"{SAMPLING}",
+        mend="`rarefirst doctor --fix`; the settings page of the community edition does not offer "
+        f"{SAMPLING!r}",
     )
 
 
@@ -93,7 +93,8 @@ def model_version(facts: ProjectFacts) -> Iterator[Finding]:
         yield warning(
             "model_version.older",
             f"the project uses {now}, and {served.name} was published last",
-            why="somebody chose an older order, which no new label changes; it is left alone",
+            why="somebody chose an older order, or saved the settings page Annotation as it was before "
+            "the last publication; no new label changes that order, and it is left alone",
             mend=f"choose {served.name} in the project's settings, Annotation; or `rarefirst "
             f"connect --project {facts.id} --take-over`",
         )

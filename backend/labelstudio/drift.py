@@ -78,8 +78,9 @@ def project_drift(project: ProjectInfo) -> list[str]:
     if project.sampling == SAMPLING:
         return []
     return [
-        f"sampling is {project.sampling!r}; the rarest come first only with {SAMPLING!r}: choose "
-        f"it again, or `rarefirst connect --project {project.id}`"
+        f"sampling is {project.sampling!r}; the rarest come first only with {SAMPLING!r}, which "
+        "the settings page of the community edition does not offer: "
+        f"`rarefirst connect --project {project.id}`"
     ]
 
 
