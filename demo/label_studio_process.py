@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,14 @@ def executable() -> Path:
     return path
 
 
-def label_studio(data_dir: Path, *, port: int, login: Login, run_dir: Path) -> Service:
+def label_studio(
+    data_dir: Path,
+    *,
+    port: int,
+    login: Login,
+    run_dir: Path,
+    extra: Mapping[str, str] | None = None,
+) -> Service:
     """A Label Studio that is not started yet.
 
     Args:
@@ -60,6 +68,7 @@ def label_studio(data_dir: Path, *, port: int, login: Login, run_dir: Path) -> S
         port: where it will listen, on this machine only.
         login: its first user; later starts leave an existing one as it is.
         run_dir: where log and process id go.
+        extra: further environment variables.
     """
     command = [
         str(executable()), "start", "--no-browser",
@@ -72,7 +81,7 @@ def label_studio(data_dir: Path, *, port: int, login: Login, run_dir: Path) -> S
     return Service(
         "Label Studio",
         command,
-        env=clean_environment(SETTINGS),
+        env=clean_environment({**SETTINGS, **(extra or {})}),
         log_path=run_dir / "label-studio.log",
         pid_path=run_dir / "label-studio.pid",
     )
