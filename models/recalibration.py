@@ -90,7 +90,7 @@ class RecalibrationLayer:
         out: NDArray[np.float32] = np.empty((len(features), len(self.bias)), dtype=np.float32)
         numbered = Examples(np.arange(len(features), dtype=np.int64), features)
         for start, (logits,) in Stacked([self]).batches(numbered):
-            out[start : start + len(logits)] = logits.numpy()
+            out[start : start + logits.shape[1]] = logits.T.numpy()
         return out
 
     def state(self) -> dict[str, NDArray[np.float32]]:

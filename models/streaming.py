@@ -6,7 +6,9 @@ that stays in the processor's cache, and all layers are computed from it in one 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -20,7 +22,7 @@ from models.types import Examples, FloatArray
 if TYPE_CHECKING:
     from models.recalibration import RecalibrationLayer
 
-_CACHE_BYTES = 8 * 2**20  # of one batch, inputs and outputs
+_CACHE_BYTES = 9 * 2**19  # of one batch, inputs and outputs: larger ones are slower
 _LEAST, _MOST = 64, 8192
 _LANES = 16  # products of narrow matrices are fastest at whole vector registers
 
@@ -67,16 +69,17 @@ class Stacked:
         self.width = len(layers[0].weight)
         columns = -(-self._ends[-1] // _LANES) * _LANES
         self._weight = torch.zeros((self.width, columns))
-        self._bias = torch.zeros(columns)
+        self._bias = torch.empty(self._ends[-1])
         for layer, end in zip(layers, self._ends, strict=True):
             begin = end - len(layer.bias)
             self._weight[:, begin:end] = torch.from_numpy(layer.weight)
             self._bias[begin:end] = torch.from_numpy(layer.bias)
 
     def batches(self, examples: Examples) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
-        """For each batch of examples its start and the (B, K) float32 logits of every layer.
+        """For each batch of examples its start and the (K, B) float32 logits of every layer.
 
-        The logits last until the next batch.
+        Classes are in rows: what is computed over them then goes along whole vector registers,
+        twenty times as fast with ten classes. The logits last until the next batch.
 
         Raises: ShapeError: if features are not finite or not D wide.
         """
@@ -87,19 +90,18 @@ class Stacked:
                 f"{self.width}) by another frozen model; fit again"
             )
         rows = batch_rows(self.width, self._weight.shape[1])
-        out = torch.empty((min(rows, len(examples)), self._weight.shape[1]))
+        size = min(rows, len(examples))
+        products = torch.empty((size, self._weight.shape[1]))
+        turned = torch.empty(self._ends[-1] * size)
         for start, features in feature_batches(examples, rows):
-            logits = out[: len(features)]
-            torch.mm(features, self._weight, out=logits)
-            logits += self._bias
+            count = len(features)
+            torch.mm(features, self._weight, out=products[:count])
+            logits = turned[: self._ends[-1] * count].view(self._ends[-1], count)
+            torch.add(products[:count, : self._ends[-1]].T, self._bias[:, None], out=logits)
             # NaN and infinity of a feature reach every logit: no look at the features is needed.
-            if not bool(torch.isfinite(logits.sum())):
-                refuse_infinite(examples.ids[start : start + len(features)], features)
-            begin, parts = 0, []
-            for end in self._ends:
-                parts.append(logits[:, begin:end])
-                begin = end
-            yield start, tuple(parts)
+            if not math.isfinite(float(logits.sum())):
+                refuse_infinite(examples.ids[start : start + count], features)
+            yield start, tuple(logits[begin:end] for begin, end in pairwise([0, *self._ends]))
 
 
 def tensor_of(array: FloatArray) -> Tensor:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -95,12 +96,17 @@ class Miner:
         self._head = head
         self._judge = judge
 
+    @property
+    def scorer(self) -> StoredScorer:
+        """What orders the queue."""
+        return self._scorer
+
     def judge(self, examples: Examples) -> Judgement:
         """Say of each example how likely it is rare, and what it looks like.
 
         Raises: ShapeError: if features are not finite or of another size.
         """
-        return self._pass(examples, lambda rows, logits: None)
+        return self._pass(examples, lambda rows, logits, odds: None)
 
     def queue(self, pool: Examples, *, budget: int, seed: int) -> RankedQueue:
         """The first ``min(budget, N)`` of the pool in the order in which to label them."""
@@ -122,17 +128,18 @@ class Miner:
         is_open = np.zeros(len(examples), dtype=bool)
         is_open[pool] = True
 
-        def look(rows: slice, logits: Tensor) -> None:
-            odds = judge.odds(logits).numpy()
-            here = is_open[rows]
-            at = np.arange(rows.start, rows.stop)
-            contenders.add(*((at, odds) if here.all() else (at[here], odds[here])))
+        def look(rows: slice, logits: Tensor, odds: Tensor) -> None:
+            at = np.flatnonzero(is_open[rows])
+            if len(at) < odds.shape[1]:
+                kept = torch.from_numpy(at)
+                logits, odds = logits[:, kept], odds[:, kept]
+            judge.look(contenders, at + rows.start, logits, odds)
 
         judgement = self._pass(examples, look)
         return judgement, judge.order(examples.take(contenders.rows()), size)
 
-    def _pass(self, examples: Examples, look: Callable[[slice, Tensor], None]) -> Judgement:
-        """Judge batch by batch; ``look`` is shown the re-calibrated logits of each."""
+    def _pass(self, examples: Examples, look: Callable[[slice, Tensor, Tensor], None]) -> Judgement:
+        """Judge batch by batch; ``look`` is shown rows, re-calibrated logits and log-odds."""
         check_shapes(examples)
         size, head, judge = len(examples), self._head, self._judge
         predicted = np.zeros(size, dtype=np.int64)
@@ -145,16 +152,16 @@ class Miner:
             check_examples(examples)
         for rows, logits in _batches(layers, examples):
             if judge is not None:
-                tail = judge.probabilities(logits[0])[:, list(self.classes.tail)]
-                rarity[rows] = tail.sum(dim=1).clamp(0, 1).numpy()
-                look(rows, logits[0])
+                rare, odds = judge.weigh_up(logits[0])
+                rarity[rows] = rare.clamp_(0, 1).numpy()
+                look(rows, logits[0], odds)
             if head is None:
                 continue
             if plain is not None:
                 shares = head.shares(logits[-1])
             else:
                 shares = head.softmax_of(examples, rows.start, rows.stop)
-            most, which = shares.max(dim=1)
+            most, which = shares.max(dim=0)
             predicted[rows], confidence[rows] = which.numpy(), most.numpy()
         return Judgement(
             ids=examples.ids, rarity=rarity, predicted=predicted, confidence=confidence
@@ -285,7 +292,7 @@ def _batches(
     """Rows and logits of each layer, batch by batch; without layers the rows alone."""
     if layers:
         for start, logits in Stacked(layers).batches(examples):
-            yield slice(start, start + len(logits[0])), logits
+            yield slice(start, start + logits[0].shape[1]), logits
         return
     for start in range(0, len(examples), _ROWS):
         yield slice(start, min(start + _ROWS, len(examples))), ()

@@ -146,7 +146,7 @@ class OriginalHead:
         return cls(layer, num_classes=num_classes)
 
     def batches(self, examples: Examples) -> Iterator[tuple[int, Tensor]]:
-        """For each batch of examples its start and (B, K) softmax, float32.
+        """For each batch of examples its start and (K, B) softmax, float32.
 
         Raises: ShapeError: if the examples lack the logits that the head was fitted to expect, or
             features are not finite or of another size.
@@ -162,15 +162,15 @@ class OriginalHead:
             yield start, self.softmax_of(examples, start, min(start + rows, len(examples)))
 
     def shares(self, logits: Tensor) -> Tensor:
-        """(B, M) logits of ``plain`` to (B, K) softmax: a class has the shares of its outputs."""
-        each = torch.softmax(logits, dim=1)
+        """(M, B) logits of ``plain`` to (K, B) softmax: a class has the shares of its outputs."""
+        each = torch.softmax(logits, dim=0)
         if self.label is None:
             return each
-        summed = torch.zeros((len(each), self.num_classes))
-        return summed.index_add_(1, torch.from_numpy(self.label), each)
+        summed = torch.zeros((self.num_classes, each.shape[1]))
+        return summed.index_add_(0, torch.from_numpy(self.label), each)
 
     def softmax_of(self, examples: Examples, start: int, stop: int) -> Tensor:
-        """(B, K) softmax of the frozen model's own logits of some examples.
+        """(K, B) softmax of the frozen model's own logits of some examples.
 
         Raises: ShapeError: if there are none over these classes.
         """
@@ -179,7 +179,7 @@ class OriginalHead:
             found = None if logits is None else logits.shape
             raise ShapeError(f"found logits {found}; expected (N, {self.num_classes})")
         part = logits[start:stop] if examples.at is None else logits[examples.at[start:stop]]
-        return torch.softmax(tensor_of(part).float(), dim=1)
+        return torch.softmax(tensor_of(part).float().T.contiguous(), dim=0)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """What must be stored."""

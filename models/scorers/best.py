@@ -40,26 +40,29 @@ class Contenders:
     """Rows that may be among the best of some column, collected batch by batch.
 
     A row stays as long as its score is not more than ``slack`` below the ``count``-th best of its
-    column so far. So whatever is added to scores later, up to half of ``slack`` up or down, the
-    best ``count`` of each column are among the rows that are left.
+    column so far. So where no score is wrong by more than half of ``slack``, the best ``count`` of
+    each column are among the rows that are left.
 
     Args:
         columns: T.
         count: how many of each column may be wanted, at least 1.
         slack: >= 0.
+
+    Attributes:
+        least: (T,) what a score must reach by now to be kept.
     """
 
     def __init__(self, columns: int, count: int, slack: float) -> None:
         self._count = count
         self._slack = slack
-        self._least: NDArray[np.float32] = np.full(columns, -np.inf, dtype=np.float32)
+        self.least: NDArray[np.float32] = np.full(columns, -np.inf, dtype=np.float32)
         self._kept: list[tuple[IntArray, IntArray, NDArray[np.float32]]] = []
         self._size = 0
         self._limit = 4 * count * columns
 
     def add(self, rows: IntArray, scores: NDArray[np.float32]) -> None:
         """Look at some more rows: (B,) and their (B, T) scores."""
-        at, columns = np.nonzero(scores >= self._least)
+        at, columns = np.nonzero(scores >= self.least)
         if not len(at):
             return
         self._kept.append((rows[at], columns, scores[at, columns]))
@@ -79,13 +82,13 @@ class Contenders:
         rows, columns, scores = (np.concatenate(part) for part in zip(*self._kept, strict=True))
         order = np.argsort(columns, kind="stable")
         rows, columns, scores = rows[order], columns[order], scores[order]
-        ends = np.searchsorted(columns, np.arange(len(self._least) + 1))
+        ends = np.searchsorted(columns, np.arange(len(self.least) + 1))
         for column, (start, end) in enumerate(itertools.pairwise(ends.tolist())):
             if end - start >= self._count:
                 cut = end - start - self._count
                 bar = np.partition(scores[start:end], cut)[cut]
-                self._least[column] = max(self._least[column], bar - np.float32(self._slack))
-        stay = scores >= self._least[columns]
+                self.least[column] = max(self.least[column], bar - np.float32(self._slack))
+        stay = scores >= self.least[columns]
         self._kept = [(rows[stay], columns[stay], scores[stay])]
         self._size = int(stay.sum())
-        self._limit = 2 * self._size + 4 * self._count * len(self._least)
+        self._limit = 2 * self._size + 4 * self._count * len(self.least)

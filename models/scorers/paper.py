@@ -61,7 +61,8 @@ class Paper:
         check_shapes(pool)
         errors: NDArray[np.float64] = np.empty(len(pool))
         for start, (logits,) in Stacked([self._layer]).batches(pool):
-            errors[start : start + len(logits)] = self._autoencoder.errors(logits.numpy())
+            here = slice(start, start + logits.shape[1])
+            errors[here] = self._autoencoder.errors(logits.T.numpy())
         return head_of_queue(errors, pool, budget, "reconstruction error")
 
     def state(self) -> dict[str, NDArray[np.generic]]:

@@ -7,7 +7,7 @@ has a label, the autoencoder and diversity are what is left.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -25,10 +25,10 @@ from models.scorers.blend import choose_weight, log_error
 from models.scorers.diversity import farthest_first
 from models.scorers.turns import take_turns
 from models.streaming import Stacked, batch_rows, feature_batches
-from models.types import ClassSpace, Examples, LabeledExamples, RankedQueue
+from models.types import ClassSpace, Examples, IntArray, LabeledExamples, RankedQueue
 
 _MOST_NOVEL = 3.0  # standard deviations by which the one-class error may move a score
-_SINGLE_PRECISION = 1e-3  # log-odds by which single precision may be wrong, with room to spare
+_SINGLE_PRECISION = 1e-2  # by which a score in single precision may be wrong, with room to spare
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class RareFirst:
         self.config = config
         self.classes = ClassSpace(())
         self._fitted: _Fitted | None = None
+        self._sums: Tensor = torch.empty(0)
 
     def fit(
         self, labeled: LabeledExamples, pool: Examples, *, classes: ClassSpace, seed: int
@@ -97,6 +98,7 @@ class RareFirst:
             error_scale=float(max(errors.std(), 1e-6)),
         )
         self.classes = classes
+        self._sums = self._weights_of_sums()
         return self
 
     @property
@@ -134,26 +136,72 @@ class RareFirst:
             return self._novel(pool, size)
         contenders = self.contenders(size)
         for start, (logits,) in Stacked([self.layer]).batches(pool):
-            contenders.add(np.arange(start, start + len(logits)), self.odds(logits).numpy())
+            rows = np.arange(start, start + logits.shape[1])
+            self.look(contenders, rows, logits, self.weigh_up(logits)[1])
         return self.order(pool.take(contenders.rows()), size)
 
     def contenders(self, size: int) -> Contenders:
-        """To collect rows that may be among the first ``size``, by their ``odds``.
+        """To collect what may be among the first ``size``; see ``look``."""
+        return Contenders(len(self.learnable), size, _SINGLE_PRECISION)
 
-        The one-class error moves a score by three times its weight at most. So it is computed for
-        those rows only that can still come to the head of the queue: the order is the same.
+    def look(self, contenders: Contenders, rows: IntArray, logits: Tensor, odds: Tensor) -> None:
+        """Add those of (B,) rows that may still come to the queue's head.
+
+        The one-class error moves a score by three times its weight at most. Where that would not
+        bring a row among the best so far, the error is not computed: the order is the same.
+
+        Args:
+            contenders: what ``contenders`` gave.
+            rows: (B,) of the pool.
+            logits: (K, B) of these rows.
+            odds: (T', B) what ``weigh_up`` made of them.
         """
-        slack = 2 * _MOST_NOVEL * self._known().weight + _SINGLE_PRECISION
-        return Contenders(len(self.learnable), size, slack)
+        fitted = self._known()
+        scores = odds.numpy().T
+        if fitted.weight:
+            reach = np.float32(_MOST_NOVEL * fitted.weight)
+            at = np.flatnonzero((scores + reach >= contenders.least).any(axis=1))
+            if not len(at):
+                return
+            rows, scores = rows[at], scores[at]
+            scores += self._extra(logits[:, torch.from_numpy(at)])[:, None].astype(np.float32)
+        contenders.add(rows, scores)
 
-    def odds(self, logits: Tensor) -> Tensor:
-        """(B, K) logits to (B, T') log-odds of each learnable class against all others."""
-        columns = self.learnable
-        log_p = torch.log_softmax(logits, dim=1)
-        # 1 - p would lose what tells the best apart: p is near 1 there.
-        others = torch.ones((logits.shape[1], len(columns)), dtype=logits.dtype)
-        others[columns, range(len(columns))] = 0
-        return log_p[:, columns] - torch.log(log_p.exp() @ others)
+    def _extra(self, logits: Tensor) -> NDArray[np.float64]:
+        """(K, B) logits to (B,) what the one-class error adds to the log-odds."""
+        fitted = self._known()
+        novelty = log_error(fitted.autoencoder, logits.T.numpy()) - fitted.error_mean
+        bounded = np.clip(novelty / fitted.error_scale, -_MOST_NOVEL, _MOST_NOVEL)
+        extra: NDArray[np.float64] = fitted.weight * bounded
+        return extra
+
+    def weigh_up(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """(K, B) logits to (B,) rarity, and (T', B) log-odds of each learnable class.
+
+        The rarity is the tail's share at the prevalence that the priors say. The log-odds are of
+        a class against all others as the layer was trained: all classes alike.
+        """
+        top = logits.amax(dim=0)
+        powers = (logits - top).exp_()
+        # 1 - p would lose what tells the best apart, where p is near 1: the others are summed.
+        sums = self._sums.to(logits.dtype) @ powers
+        return sums[0] / sums[1], logits[self.learnable] - top - sums[2:].log_()
+
+    def _weights_of_sums(self) -> Tensor:
+        """(2 + T', K): the tail and all classes by their priors, all but each learnable class."""
+        seen, size = self._known().seen, self.classes.size
+        if self.classes.class_priors is None:
+            priors = (seen + 1) / (seen + 1).sum()
+        else:
+            priors = np.asarray(self.classes.class_priors, dtype=np.float64)
+        if self.config.recalibration == "released":
+            # Plain cross-entropy learned the labels' own shares, not equal ones.
+            priors = priors / np.maximum(seen, 1)
+        rows = np.ones((2 + len(self.learnable), size))
+        rows[:2] = priors
+        rows[0, ~np.isin(np.arange(size), self.classes.tail)] = 0
+        rows[np.arange(2, len(rows)), self.learnable] = 0
+        return torch.from_numpy(rows)
 
     def order(self, contenders: Examples, size: int) -> RankedQueue:
         """The queue's head, from a few examples that hold it.
@@ -162,18 +210,19 @@ class RareFirst:
         depend on the batches, threads or neighbours that an example was computed with.
         """
         fitted, columns = self._known(), self.learnable
-        weight, bias = fitted.layer.weight.astype(float), fitted.layer.bias.astype(float)
+        weights = torch.from_numpy(fitted.layer.weight).double()
+        bias, priors = torch.from_numpy(fitted.layer.bias).double(), self._sums[1]
         scores: NDArray[np.float64] = np.empty((len(contenders), len(columns)))
         likelihood = np.empty_like(scores)
-        for start, features in feature_batches(contenders, batch_rows(len(weight))):
+        for start, features in feature_batches(contenders, batch_rows(len(weights))):
             here = slice(start, start + len(features))
-            logits = features.double() @ torch.from_numpy(weight) + torch.from_numpy(bias)
-            scores[here] = self.odds(logits).numpy()
+            logits = (features.double() @ weights + bias).T.contiguous()
+            _, odds = self.weigh_up(logits)
+            scores[here] = odds.T.numpy()
             if fitted.weight:
-                novelty = log_error(fitted.autoencoder, logits.numpy()) - fitted.error_mean
-                novelty = np.clip(novelty / fitted.error_scale, -_MOST_NOVEL, _MOST_NOVEL)
-                scores[here] += fitted.weight * novelty[:, None]
-            likelihood[here] = self.probabilities(logits)[:, columns].numpy()
+                scores[here] += self._extra(logits)[:, None]
+            likely = torch.softmax(logits + priors.log()[:, None], dim=0)
+            likelihood[here] = likely[columns].T.numpy()
         rows, turns = take_turns(
             scores.round(9),
             likelihood,
@@ -184,28 +233,18 @@ class RareFirst:
         names = [f"tail {self.classes.names[k]}" for k in columns]
         return RankedQueue(ids=contenders.ids[rows], reasons=tuple(names[turn] for turn in turns))
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """(B, K) logits to the likelihood of each class at the prevalence that the priors say.
-
-        The layer was trained with all classes alike; the priors bring their shares back in.
-        """
-        seen = self._known().seen
-        if self.classes.class_priors is None:
-            priors = seen + 1
-        else:
-            priors = np.asarray(self.classes.class_priors, dtype=np.float64)
-        if self.config.recalibration == "released":
-            # Plain cross-entropy learned the labels' own shares, not equal ones.
-            priors = priors / np.maximum(seen, 1)
-        return torch.softmax(logits + torch.from_numpy(priors).log().to(logits.dtype), dim=1)
-
     def reconstruction_error(self, examples: Examples) -> NDArray[np.float64]:
         """(N,) the autoencoder's error, >= 0."""
         fitted = self._known()
         errors: NDArray[np.float64] = np.empty(len(examples))
         for start, (logits,) in Stacked([fitted.layer]).batches(examples):
-            errors[start : start + len(logits)] = fitted.autoencoder.errors(logits.numpy())
+            here = slice(start, start + logits.shape[1])
+            errors[here] = fitted.autoencoder.errors(logits.T.numpy())
         return errors
+
+    def weigh(self, weight: float) -> None:
+        """Let the one-class error count so much instead of what cross-validation chose."""
+        self._fitted = replace(self._known(), weight=weight)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Layer, autoencoder and a few numbers."""
@@ -233,6 +272,7 @@ class RareFirst:
             error_scale=float(blend[2]),
         )
         self.classes = classes
+        self._sums = self._weights_of_sums()
         return self
 
     def _known(self) -> _Fitted:

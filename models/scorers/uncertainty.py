@@ -44,7 +44,7 @@ class SoftmaxScorer(ABC):
             raise RuntimeError("rank was called before fit")
         scores: NDArray[np.float64] = np.empty(len(pool))
         for start, probabilities in self._head.batches(pool):
-            part = probabilities.double().numpy()
+            part = probabilities.T.double().numpy()
             scores[start : start + len(part)] = self.score(part, self._classes)
         return head_of_queue(scores, pool, budget, self.reason)
 

@@ -103,7 +103,7 @@ def test_the_rarity_follows_the_priors() -> None:
         labeled, pool, classes = _skewed(6, (0.5 - share / 2, 0.5 - share / 2, share))
         scorer = RareFirst(CONFIG).fit(labeled, pool, classes=classes, seed=0)
         logits = torch.from_numpy(scorer.layer.logits(pool.features))
-        probabilities = scorer.probabilities(logits)[:, 2]
+        probabilities, _ = scorer.weigh_up(logits.T)
         assert 0 <= probabilities.min() <= probabilities.max() <= 1
         sums.append(float(probabilities.sum()))
     assert sums[0] < sums[1]
