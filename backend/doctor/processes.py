@@ -155,8 +155,7 @@ def _login(facts: ServiceFacts, url: str, shown_url: str, took: float) -> Iterat
     """Whether it is the web part of this data directory, with this password."""
     login = facts.settings.basic_auth
     answer = _ask(url + "/versions", login)
-    names = answer.get("versions") if answer is not None else None
-    if not isinstance(names, list):
+    if answer is None:
         yield error(
             "web.login",
             f"the rarefirst at {shown_url} refuses the user and password of this environment",
@@ -164,6 +163,15 @@ def _login(facts: ServiceFacts, url: str, shown_url: str, took: float) -> Iterat
             "not fit it",
             mend="run this command with the environment of `rarefirst serve`, or restart that with "
             "this one (BASIC_AUTH_USER, BASIC_AUTH_PASS)",
+        )
+        return
+    names = answer.get("versions")
+    if not isinstance(names, list):
+        yield note(
+            "web.no_versions",
+            f"the rarefirst at {shown_url} does not list its versions",
+            why="another server than `rarefirst web` runs it; whether it works in this data "
+            "directory is seen when Label Studio calls it",
         )
         return
     if not all(str(name).startswith(facts.own_prefix) for name in names):

@@ -93,8 +93,8 @@ def model_version(facts: ProjectFacts) -> Iterator[Finding]:
         yield warning(
             "model_version.older",
             f"the project uses {now}, and {served.name} was published last",
-            why="somebody chose an older order, or saved the settings page Annotation, opened before "
-            "the last publication; no new label changes that order, and it is left alone",
+            why="somebody chose an older order, or saved the settings page Annotation, opened "
+            "before the last publication; no new label changes that order, and it is left alone",
             mend=f"choose {served.name} in the project's settings, Annotation; or `rarefirst "
             f"connect --project {facts.id} --take-over`",
         )

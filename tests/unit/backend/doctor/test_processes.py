@@ -157,6 +157,16 @@ def test_a_rarefirst_with_another_password(settings: Settings, serve: Serve) -> 
     assert severities(processes.web(web(settings, serve(reply).url))) == {"web.login": "error"}
 
 
+def test_a_rarefirst_under_a_server_that_lists_no_versions(
+    settings: Settings, serve: Serve
+) -> None:
+    def reply(request: Request) -> Answer:
+        known = request.path == "/health"
+        return Answer(200, {"model_class": "RareFirst"}) if known else Answer(404, b"<html>")
+
+    assert severities(processes.web(web(settings, serve(reply).url))) == {"web.no_versions": "note"}
+
+
 def test_a_rarefirst_that_asks_for_no_password(settings: Settings, serve: Serve) -> None:
     prefix = service_facts(settings).own_prefix
     facts = web(settings, serve(rarefirst(prefix, open_to_all=True)).url)
