@@ -18,6 +18,7 @@
     ├── VersionRefused              a version that cannot be served, or must not be deleted
     ├── UnsupportedLabelConfig      the label config is not one that we can serve
     ├── MediaError                  an image that cannot be had
+    │   └── NoAnswer                whoever has it is silent, or too slow
     └── PublishError                Label Studio did not take the scores
 
 Each has a ``code`` for machines and the ``http_status`` that our own endpoints answer with.
@@ -213,6 +214,16 @@ class MediaError(BackendError):
         self.reason = reason
         self.retryable = retryable
         super().__init__(reason)
+
+
+class NoAnswer(MediaError):
+    """Whoever has the image is silent, or too slow, which says nothing about the image."""
+
+    code = "media_no_answer"
+    http_status = 504
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, retryable=True)
 
 
 class PublishError(BackendError):

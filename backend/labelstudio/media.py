@@ -29,7 +29,7 @@ import requests
 import urllib3
 from urllib3.exceptions import IncompleteRead
 
-from backend.errors import LabelStudioUnavailable, MediaError
+from backend.errors import LabelStudioUnavailable, MediaError, NoAnswer
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.guarded_http import (
     AddressRefused,
@@ -90,13 +90,6 @@ class _Hop:
     url: str
     trusted: bool
     from_storage: bool = False
-
-
-class _NoAnswer(MediaError):  # noqa: N818 -- as in backend.errors
-    """The other side was silent, or too slow, which says nothing about the image."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, retryable=True)
 
 
 class MediaFetcher:
@@ -199,7 +192,7 @@ class MediaFetcher:
             )
         try:
             data = self._download(first)
-        except _NoAnswer:
+        except NoAnswer:
             self._patience.was_silent(party)
             raise
         except MediaError:
@@ -304,18 +297,18 @@ class MediaFetcher:
         except LabelStudioUnavailable as error:
             # One slow file is that file's trouble; a Label Studio that is away is everybody's.
             if isinstance(error.__cause__, requests.ReadTimeout):
-                raise _NoAnswer(f"no answer in time from {what}") from error
+                raise NoAnswer(f"no answer in time from {what}") from error
             raise
         except urllib3.exceptions.LocationParseError as error:
             raise MediaError("not an address") from error
         except (urllib3.exceptions.TimeoutError, TimeoutError) as error:
-            raise _NoAnswer(f"no answer in time from {what}") from error
+            raise NoAnswer(f"no answer in time from {what}") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             if any(isinstance(arg, IncompleteRead) for arg in (error, *error.args)):
                 raise MediaError(
                     f"it came incomplete from {what}: the connection ended early", retryable=True
                 ) from error
-            raise _NoAnswer(f"the connection to {what} broke ({type(error).__name__})") from error
+            raise NoAnswer(f"the connection to {what} broke ({type(error).__name__})") from error
 
     def _is_own(self, hop: _Hop) -> bool:
         return origin_of(hop.url) == self._origin
@@ -354,7 +347,7 @@ class MediaFetcher:
         )
 
     def _late(self, hop: _Hop) -> MediaError:
-        return _NoAnswer(f"not complete after {self._deadline_s:g} s from {host_of(hop.url)}")
+        return NoAnswer(f"not complete after {self._deadline_s:g} s from {host_of(hop.url)}")
 
 
 def _refusal(hop: _Hop, status: int) -> MediaError:

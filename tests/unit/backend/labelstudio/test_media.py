@@ -642,7 +642,7 @@ def test_threads_share_a_fetcher(
     label_studio_files: Callable[[Reply], Server], tmp_path: Path
 ) -> None:
     server = label_studio_files(lambda request: IMAGE)
-    media = fetcher(server, tmp_path)
+    media = fetcher(server, tmp_path, timeout_s=20.0)  # the machine may be busy
     uris = [f"/data/upload/1/{n % 10}.png" for n in range(60)]
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(lambda uri: fetch(media, uri), uris)) == {PNG}
