@@ -51,8 +51,8 @@ def test_a_labels_logit_is_the_logsumexp_over_its_classes() -> None:
     (batch,) = [shares for _, shares in head.batches(examples)]
     logits = torch.from_numpy(features @ weight + bias)
     wanted = torch.stack(
-        [logits[:, list(some)].logsumexp(dim=1) for some in columns.of_label], dim=1
-    ).softmax(dim=1)
+        [logits[:, list(some)].logsumexp(dim=1) for some in columns.of_label]
+    ).softmax(dim=0)
     torch.testing.assert_close(batch.double(), wanted, rtol=1e-4, atol=1e-5)
     again = OriginalHead.from_state(head.state(), num_classes=2)
     (same,) = [shares for _, shares in again.batches(examples)]
