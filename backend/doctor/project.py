@@ -61,7 +61,7 @@ def overlap(facts: ProjectFacts) -> Iterator[Finding]:
 
 def model_version(facts: ProjectFacts) -> Iterator[Finding]:
     """Label Studio orders by the scores that we published last."""
-    now = facts.info.model_version
+    now = facts.model_version
     known = facts.publications
     served = known.published
     begun = known.candidate
@@ -116,7 +116,7 @@ def model_version(facts: ProjectFacts) -> Iterator[Finding]:
 
 def _taken(facts: ProjectFacts) -> Finding:
     """The model version is somebody else's."""
-    now = facts.info.model_version
+    now = facts.model_version
     others = [c for c in facts.called.connections if c not in facts.ours]
     whose = next(
         (f"the backend {c.title!r}" for c in others if now in (c.title, c.model_version)),
