@@ -33,6 +33,7 @@ LIMIT_S = 0.5
 TOP_K = 300
 REPLACED = 4
 THINK_S = (0.3, 2.5)
+SETTLED_S = 20.0
 # Nothing but labels, looks at them and deletions: no training, no fit and no import in between.
 EXTRA = {
     "RAREFIRST_BOOTSTRAP_MIN_LABELS": "100000",
@@ -40,6 +41,7 @@ EXTRA = {
     "RAREFIRST_FIT_IDLE_S": "100000",
     "RAREFIRST_TOP_UP_BELOW": "0",
     "RAREFIRST_TOP_K": str(TOP_K),
+    "RAREFIRST_TIMER_S": "10",
 }
 
 
@@ -120,6 +122,7 @@ def measure(on: Stage, arguments: argparse.Namespace) -> tuple[dict[str, object]
     digits = choose_digits(0, pool_size=arguments.tasks - 160)
     project = create_digits_project(on.api, digits, title="submits", progress=say)
     fill(on, project)
+    time.sleep(2 * SETTLED_S)  # the import is not among the newest changes any more
     annotator = Annotator(on.api, project, digits.truth)
     rng = random.Random(0)
     number = str(project)

@@ -15,7 +15,9 @@ class SyncState(BaseModel):
 
     Attributes:
         watermark: newest ``updated_at`` read, by Label Studio's clock.
-        newest_task: the task that has it.
+        newest_task: the task that has it; newest_seen_s: when it was first read, Unix seconds.
+        overlap_done: what was committed later than its time stamp says was looked for, long enough
+            after that.
         ids_checked_s: when task ids were last compared, Unix seconds.
         labels_changed_s: when a label last changed in the mirror, Unix seconds.
         classes: the labels of the config, in its order.
@@ -26,6 +28,8 @@ class SyncState(BaseModel):
 
     watermark: datetime | None = None
     newest_task: int | None = None
+    newest_seen_s: float = 0.0
+    overlap_done: bool = False
     ids_checked_s: float = 0.0
     labels_changed_s: float = 0.0
     classes: tuple[str, ...] = ()

@@ -34,6 +34,8 @@ from backend.reconcile.votes import vote
 logger = logging.getLogger(__name__)
 
 _OVERLAP = timedelta(seconds=15)
+_LATE_S = 30.0  # no transaction commits that long after its time stamp
+_SELF = timedelta(milliseconds=1)  # the newest change itself is always read: to see it is there
 _WRITE_EVERY = 1000
 
 
@@ -59,7 +61,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
         _remember_config(context, project.label_config)
         context.end_looking()
         return
-    before = context.labels()
+    before, began = context.labels(), time.time()
     digest = reading_digest(context.interface)
     newest, all_read = _catch_up(context, context.interface, state, digest)
     checked = state.ids_checked_s
@@ -79,6 +81,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
             update={
                 "watermark": newest.at if newest else None,
                 "newest_task": newest.task if newest else None,
+                **_overlap(state, newest, began),
                 "ids_checked_s": checked,
                 "labels_changed_s": now if changed else state.labels_changed_s,
                 "classes": context.interface.labels,
@@ -102,6 +105,22 @@ def reading_digest(interface: ImageChoices) -> str:
     ).hexdigest()
 
 
+def _overlap(state: SyncState, newest: _Newest | None, began_s: float) -> dict[str, object]:
+    """Whether the next read must overlap this one.
+
+    After a large import that nothing followed, each look would else read the whole import again.
+
+    Args:
+        state: before this read.
+        newest: the newest change now.
+        began_s: when this read began, Unix seconds.
+    """
+    if newest is None or newest.at != state.watermark:
+        return {"newest_seen_s": began_s, "overlap_done": False}
+    done = state.overlap_done or began_s - state.newest_seen_s >= _LATE_S
+    return {"newest_seen_s": state.newest_seen_s, "overlap_done": done}
+
+
 def _catch_up(
     context: ProjectContext, interface: ImageChoices, state: SyncState, digest: str
 ) -> tuple[_Newest | None, bool]:
@@ -115,7 +134,7 @@ def _catch_up(
         else None
     )
     if known is not None:
-        newest = _read(context, interface, known)
+        newest = _read(context, interface, known, _SELF if state.overlap_done else _OVERLAP)
         if newest is not None:
             return newest, False
         logger.warning(
@@ -127,7 +146,10 @@ def _catch_up(
 
 
 def _read(
-    context: ProjectContext, interface: ImageChoices, known: _Newest | None
+    context: ProjectContext,
+    interface: ImageChoices,
+    known: _Newest | None,
+    overlap: timedelta = _OVERLAP,
 ) -> _Newest | None:
     """Read tasks that were updated after what is known, or all of them.
 
@@ -136,7 +158,7 @@ def _read(
     """
     batch: list[MirroredTask] = []
     newest, seen, found = known, 0, known is None
-    after = None if known is None else known.at - _OVERLAP
+    after = None if known is None else known.at - overlap
     for record in context.client.tasks(context.project_id, updated_after=after):
         batch.append(_mirrored(record, interface))
         found = found or (known is not None and record.id == known.task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -694,3 +695,31 @@ def test_another_image_under_the_same_task(start: Start, label_studio: FakeLabel
     found = report(store)
     assert (found.labeled, found.embedded, found.title) == (16, 40, "another title")
     assert len(label_studio.imports) == 1, "it takes its place in the next order"
+
+
+def test_an_import_that_nothing_follows_is_not_read_again_and_again(
+    start: Start, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for task_id, row in label_studio.task_rows.items():
+        label_studio.task_rows[task_id] = row.model_copy(update={"updated_at": label_studio.now})
+    read: list[int] = []
+    original = label_studio.tasks
+
+    def tasks(project_id: int, **arguments: object) -> object:
+        rows = list(original(project_id, **arguments))  # type: ignore[arg-type]
+        read.append(len(rows))
+        return iter(rows)
+
+    label_studio.tasks = tasks  # type: ignore[method-assign, assignment]
+    for number, row in enumerate(list(label_studio.task_rows.values())):
+        at = label_studio.now - timedelta(milliseconds=100 * number)
+        label_studio.task_rows[row.id] = row.model_copy(update={"updated_at": at})
+    reconciler, clock = start(), time.time()
+    monkeypatch.setattr("backend.reconcile.actions.sync.time.time", lambda: clock)
+    for _ in range(4):
+        store = run(reconciler, reason="hint")
+        clock += 20.0
+    assert read == [40, 40, 40, 1]
+    label_more(label_studio, 1)
+    run(reconciler, reason="hint")
+    assert report(store).labeled == 17
