@@ -163,6 +163,8 @@ def activated_words(done: Activated) -> str:
         return f"{words} Label Studio serves its order already."
     if done.paused:
         return f"{words} The project is paused: `rarefirst resume` publishes its order."
+    if done.held_up:
+        return f"{words} But {done.held_up}."
     if not done.worker_alive:
         return f"{words} Its order is published once the worker runs (`rarefirst serve`)."
     return f"{words} The worker publishes its order now."

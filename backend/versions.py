@@ -21,7 +21,7 @@ from backend.pinning import Pinned
 from backend.projects import ProjectStore, ProjectStores, Publications
 from backend.reconcile.ledger import Ledger
 from backend.reconcile.state import BackboneState, LabelSnapshot, SyncState, snapshot_of
-from backend.reports import RoundEntry
+from backend.reports import ProjectReport, RoundEntry
 from backend.settings import Settings
 from models.errors import CorruptVersion
 from models.registry import Version, VersionCard, VersionRegistry
@@ -112,6 +112,8 @@ class Activated(BaseModel):
         served: Label Studio serves its order already.
         paused: the project is paused: nothing is published before `rarefirst resume`.
         worker_alive: somebody is there to publish it.
+        held_up: why the loop published nothing when it looked last, such as a model version that
+            a person chose in Label Studio; empty where it may.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -123,6 +125,7 @@ class Activated(BaseModel):
     served: bool
     paused: bool
     worker_alive: bool
+    held_up: str = ""
 
 
 class Followed(BaseModel):
@@ -294,6 +297,7 @@ def activate_version(settings: Settings, project_id: int, name: str) -> Activate
         served=published is not None and published.version == name,
         paused=store.paused,
         worker_alive=age is not None and age < STALE_S,
+        held_up=_held_up(store),
     )
 
 
@@ -392,6 +396,13 @@ def _switched(history: Sequence[RoundEntry]) -> dict[str, datetime]:
         if entry.publication:
             found.setdefault(entry.publication, entry.at.astimezone(UTC))
     return found
+
+
+def _held_up(store: ProjectStore) -> str:
+    """Why nothing was published when the loop looked last, in its own words."""
+    report = store.read("report.json", ProjectReport)
+    reasons = report.why_not if report is not None else ()
+    return next((reason for reason in reasons if reason.startswith("nothing is published")), "")
 
 
 def _look(jobs: Jobs, store: ProjectStore) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from backend import pinning
+from backend.cli_version_tables import activated_words
 from backend.errors import NotConnected, VersionRefused
 from backend.reconcile.state import BackboneState
 from backend.versions import activate_version, delete_version, follow_labels, list_versions
@@ -136,6 +137,21 @@ def test_a_round_that_runs_carries_the_wish_out(begin: Begin) -> None:
         assert not activate_version(service.settings, 1, "v0001").in_place
     service.round()
     assert service.served.version == "v0001"
+
+
+def test_activating_says_what_keeps_it_from_being_published(begin: Begin) -> None:
+    service = begin()
+    service.next_version()
+    some = next(iter(service.label_studio.task_rows))
+    service.label_studio.predictions[999_999] = (some, "their-model", 0.5)
+    service.label_studio.settings["model_version"] = "their-model"
+    service.label(3)
+    service.round()
+    done = activate_version(service.settings, 1, "v0001")
+    assert "their-model" in done.held_up
+    assert f"But {done.held_up}" in activated_words(done)
+    service.round()
+    assert service.label_studio.settings["model_version"] == "their-model"
 
 
 def test_activating_what_is_served_keeps_it(begin: Begin) -> None:
