@@ -26,9 +26,10 @@ from backend.projects import ProjectStore, ProjectStores, Publications
 from backend.reports import ProjectReport
 from backend.settings import Settings
 
-#: Seconds: a Label Studio that hangs must not make the doctor hang.
+#: Seconds: a Label Studio that hangs must not make the doctor hang. The second is for answers
+#: too that wait for dead backends, 3 s for each.
 SIGHT_S = 5.0
-ANSWER_S = 8.0
+ANSWER_S = 12.0
 
 
 class ServiceFacts:
@@ -195,6 +196,17 @@ class ProjectFacts:
     def publications(self) -> Publications:
         """What we published."""
         return self.store.publications()
+
+    @cached_property
+    def model_version(self) -> str:
+        """The project's model version, known after what we published.
+
+        Read the other way round, a queue published meanwhile would look like a person's choice.
+        """
+        published, now = self.publications.published, self.info.model_version
+        if published is None or now == published.name:
+            return now
+        return self.client.project(self.id).model_version
 
     @cached_property
     def report(self) -> ProjectReport | None:

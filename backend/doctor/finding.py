@@ -67,11 +67,6 @@ class Report(BaseModel):
     skipped: tuple[Skipped, ...] = ()
     exit_code: int = Field(0, description="0: nothing worse than a note, 1: warnings, 2: errors")
 
-    @property
-    def trouble(self) -> tuple[Finding, ...]:
-        """Everything that is not as it should be, and was not mended."""
-        return tuple(f for f in self.findings if f.severity != "ok" and not f.fixed)
-
 
 def exit_code(findings: tuple[Finding, ...]) -> int:
     """The worst of what is not mended."""

@@ -65,6 +65,7 @@ def project_facts(settings: Settings, /, **known: Any) -> ProjectFacts:
             **known,
         }
     )
+    facts.__dict__.setdefault("model_version", facts.info.model_version)
     return facts
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,6 +84,20 @@ def test_names_are_unique_and_needs_come_before(settings: Settings) -> None:
         assert check.name not in known
         assert set(check.needs) <= set(known), check.name
         known.append(check.name)
+
+
+def test_every_code_that_the_documents_name_exists() -> None:
+    root = Path(__file__).resolve().parents[4]
+    source = "".join(path.read_text() for path in (root / "backend" / "doctor").glob("*.py"))
+    known = set(re.findall(r'"([a-z_]+\.[a-z_]+)"', source))
+    # The table's last column says what the doctor says; other columns name code with dots too.
+    rows = [line for line in (root / "docs" / "design.md").read_text().splitlines() if "|" in line]
+    said = " ".join(row.rstrip("| ").rpartition("|")[2] for row in rows)
+    named = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", said))
+    named |= set(re.findall(r"^ \w+ +(\w+\.\w+) ", (root / "README.md").read_text(), re.M))
+    assert len(named) > 8
+    assert named <= known
+    assert set(FIXES) <= known
 
 
 def test_what_follows_from_an_error_is_skipped_and_said(settings: Settings, table: Any) -> None:

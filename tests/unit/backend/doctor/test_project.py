@@ -10,13 +10,22 @@ import pytest
 
 from backend.doctor import project as checks
 from backend.doctor.facts import ProjectFacts
+from backend.labelstudio.records import ProjectInfo
 from backend.pinning import pin
 from backend.project_settings import ProjectSettings
 from backend.projects import ProjectStore, Publication, Publications
 from backend.reports import ProjectReport
 from backend.settings import Settings
 from tests.recorded import PROJECT_ID
-from tests.unit.backend.doctor.known import CONFIG, connection, info, project_facts, severities
+from tests.unit.backend.doctor.known import (
+    CONFIG,
+    FakeClient,
+    connection,
+    info,
+    project_facts,
+    service_facts,
+    severities,
+)
 
 
 def publication(name: str, state: Any = "published") -> Publication:
@@ -99,6 +108,19 @@ def test_a_queue_that_is_being_switched_to_is_well(settings: Settings) -> None:
             candidate=publication(own + "v0002-cccc", "importing"),
         ),
     )
+    assert severities(checks.model_version(facts)) == {}
+
+
+def test_a_queue_that_was_published_meanwhile_is_no_older_one(settings: Settings) -> None:
+    own = project_facts(settings).service.own_prefix
+
+    class Client(FakeClient):
+        def project(self, project_id: int) -> ProjectInfo:
+            return info(own + "v0001-aaaa")
+
+    client = service_facts(settings, client=Client())
+    facts = published(settings, service=client, info=info(own + "v0000-bbbb"))
+    del facts.__dict__["model_version"]
     assert severities(checks.model_version(facts)) == {}
 
 
