@@ -31,10 +31,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _start_studio(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     run_dir = tmp_path_factory.mktemp(folder)
+    files = run_dir / "files"
+    files.mkdir()
+    extra = {
+        "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(files),
+    }
     login = Login("owner@example.com", secrets.token_hex(8), secrets.token_hex(20))
     prepare(run_dir / "data", progress=lambda _: None)
     port = free_port()
-    service = label_studio(run_dir / "data", port=port, login=login, run_dir=run_dir)
+    service = label_studio(run_dir / "data", port=port, login=login, run_dir=run_dir, extra=extra)
     url = f"http://127.0.0.1:{port}"
     service.start()
     apis: list[LabelStudioApi] = []
@@ -42,7 +48,7 @@ def _start_studio(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         service.wait_until_up(url + "/health", timeout_s=180)
         apis.append(LabelStudioApi(url, login.token))
         apis.append(sign_up(url, email="colleague@example.com", password=login.password))
-        yield Studio(service, login, *apis)
+        yield Studio(service, login, *apis, files=files)
     finally:
         for api in apis:
             api.close()

@@ -35,12 +35,14 @@ class Studio:
         login: its first user.
         owner: Label Studio as the first user sees it.
         colleague: as the second one sees it.
+        files: the folder whose subfolders may be local-files storages.
     """
 
     service: Service
     login: Login
     owner: LabelStudioApi
     colleague: LabelStudioApi
+    files: Path
 
     @property
     def url(self) -> str:

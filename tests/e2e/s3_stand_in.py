@@ -21,13 +21,13 @@ class S3StandIn:
 
     Attributes:
         buckets: bucket -> key -> bytes.
-        broken: keys that are answered with 503, and how often still.
+        locked: keys that are answered with 403.
         asked: how often each key was fetched.
     """
 
     def __init__(self, buckets: dict[str, dict[str, bytes]]) -> None:
         self.buckets = buckets
-        self.broken: Counter[str] = Counter()
+        self.locked: set[str] = set()
         self.asked: Counter[str] = Counter()
         outer = self
 
@@ -44,9 +44,8 @@ class S3StandIn:
                     self._answer(200, _listing(bucket, found))
                 else:
                     outer.asked[key] += self.command == "GET"
-                    if outer.broken[key] > 0:
-                        outer.broken[key] -= 1
-                        self._answer(503, b"<Error><Code>SlowDown</Code></Error>")
+                    if key in outer.locked:
+                        self._answer(403, b"<Error><Code>AccessDenied</Code></Error>")
                     elif key not in found:
                         self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
                     else:
