@@ -44,6 +44,7 @@ _TASKS = pa.schema(
 UNREADABLE = (OSError, RuntimeError, ValueError)
 
 _COMPACT_EVERY = 50
+_READ_ROWS = 8192
 _KEEP_OLD = timedelta(minutes=1)  # longer than any reader holds a version open
 
 
@@ -265,18 +266,33 @@ def task_table(table: Table) -> TaskTable:
 
 
 def feature_table(table: Table) -> FeatureTable:
-    """The rows of a ``features_*`` table that count."""
-    found = table.to_arrow()
-    ids = found["id"].to_numpy().astype(np.int64)
-    # The last row of an id counts: reverse, take first occurrences.
-    unique, first = np.unique(ids[::-1], return_index=True)
-    rows = len(ids) - 1 - first
-    logits = _rows(found["logits"])[rows] if "logits" in found.column_names else None
+    """The rows of a ``features_*`` table that count: of an id the last one.
+
+    Read in batches into their places, so that the features are in memory once.
+    """
+    ids = table.search().select(["id"]).to_arrow()["id"].to_numpy()
+    unique = np.unique(ids.astype(np.int64))
+    names = table.schema.names
+    digests = np.empty(len(unique), dtype=object)
+    arrays: dict[str, NDArray[np.floating]] = {
+        name: np.empty(
+            (len(unique), table.schema.field(name).type.list_size),
+            dtype=table.schema.field(name).type.value_type.to_pandas_dtype(),
+        )
+        for name in ("vector", "logits")
+        if name in names
+    }
+    for batch in table.search().select(names).to_batches(_READ_ROWS):
+        at = np.searchsorted(unique, batch["id"].to_numpy())
+        digests[at] = batch["digest"].to_pylist()
+        for name, array in arrays.items():
+            flat = batch[name].flatten().to_numpy(zero_copy_only=False)
+            array[at] = flat.reshape(len(at), -1)
     return FeatureTable(
         ids=unique,
-        digests=_strings(found["digest"])[rows],
-        vectors=_rows(found["vector"])[rows],
-        logits=logits,
+        digests=digests,
+        vectors=arrays["vector"],
+        logits=arrays.get("logits"),
     )
 
 
@@ -300,16 +316,6 @@ def _matrix(values: NDArray[np.floating], kind: pa.DataType) -> pa.Array:
     """(N, D) as a fixed-size list column."""
     flat = pa.array(np.ascontiguousarray(values).reshape(-1), kind)
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-
-
-def _rows(column: pa.ChunkedArray) -> NDArray[np.floating]:
-    """A fixed-size list column as (N, D)."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks)
-    width = array.type.list_size
-    flat: NDArray[np.floating] = array.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, width)
 
 
 def _strings(column: pa.ChunkedArray) -> NDArray[np.object_]:

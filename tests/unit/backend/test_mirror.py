@@ -44,12 +44,15 @@ def test_survives_reopening(tmp_path: Path) -> None:
     assert (table.ids.tolist(), table.labels.tolist()) == ([1], ["x"])
 
 
-def test_last_features_of_an_id_count(mirror: Mirror) -> None:
+@pytest.mark.parametrize("compacted", [False, True])
+def test_last_features_of_an_id_count(mirror: Mirror, compacted: bool) -> None:
     first = np.zeros((3, 4), np.float32)
     mirror.add_features("f1", ids=np.array([1, 2, 3]), digests="abc", vectors=first, logits=None)
     mirror.add_features(
         "f1", ids=np.array([2, 9]), digests=["B", "z"], vectors=np.ones((2, 4)), logits=None
     )
+    if compacted:  # both rows of an id in one batch
+        mirror.compact()
     table = mirror.features("f1")
     assert table is not None
     assert table.ids.tolist() == [1, 2, 3, 9]
