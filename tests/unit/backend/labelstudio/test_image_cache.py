@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -223,3 +224,21 @@ def _size(path: Path) -> int:
         return path.stat().st_size - 40
     except FileNotFoundError:  # evicted while we look
         return 0
+
+
+def test_a_folder_that_only_may_be_read_still_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ImageCache(tmp_path, max_bytes=100).put("a", b"one")
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    # Root, who runs the tests in a container, is not stopped by permissions.
+    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr(os, "open", refuse)
+    cache = ImageCache(tmp_path, max_bytes=100)
+    assert cache.get("a") == b"one"
+    cache.put("b", b"two")
+    assert cache.get("b") is None
+    assert "Read-only file system" in caplog.text
