@@ -19,6 +19,7 @@ from backend.labelstudio.connection_record import (
     connections_to_us,
     of_another_rarefirst,
 )
+from backend.labelstudio.deletion import delete_prediction
 from backend.labelstudio.tab import TAB_TITLE
 from models.types import Progress, no_progress
 
@@ -215,7 +216,7 @@ class _Disconnecting:
     def _delete_score(self, prediction_id: int) -> None:
         """Delete one and make room for others: a whole version is one long transaction."""
         began = time.monotonic()
-        self._delete(self.client.delete_prediction, prediction_id)
+        delete_prediction(self.client, prediction_id)
         time.sleep(max(self.pause_s, time.monotonic() - began))
 
     def _delete(self, delete: Callable[[int], None], row_id: int) -> None:

@@ -8,12 +8,11 @@ never deleted: a person may choose any version that Label Studio lists.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 
-from backend.errors import NotFound
 from backend.instance import version_prefix
+from backend.labelstudio.deletion import delete_prediction
 from backend.projects import Publications
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.plan import Plan
@@ -42,8 +41,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
     while ids:
         context.store.note("cleanup", 0, len(waiting), f"{name}, a few at a time")
         began = time.monotonic()
-        with contextlib.suppress(NotFound):
-            context.client.delete_prediction(ids[-1])
+        delete_prediction(context.client, ids[-1])
         ids.pop()
         if context.hinted() or context.store.paused:
             return  # whatever else is due comes first; the rest is deleted afterwards

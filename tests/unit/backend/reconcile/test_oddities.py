@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from backend.errors import ConnectionIncomplete
+from backend.errors import ConnectionIncomplete, LabelStudioUnavailable
 from backend.instance import unpublished_name, version_prefix
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.connection_record import ConnectionRecord
@@ -723,3 +723,24 @@ def test_an_import_that_nothing_follows_is_not_read_again_and_again(
     label_more(label_studio, 1)
     run(reconciler, reason="hint")
     assert report(store).labeled == 17
+
+
+def test_a_deletion_that_gives_way_to_a_submit_is_not_an_outage(
+    start: Start, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.labelstudio.deletion._AGAIN_S", 0.0)
+    reconciler = start()
+    store = run(reconciler)
+
+    def locked(name: str) -> None:
+        if name == "delete_prediction" and label_studio.calls[name] % 3 == 1:
+            raise LabelStudioUnavailable("Label Studio answered 500: database is locked")
+
+    label_studio.fail = locked
+    for _ in range(2):
+        label_more(label_studio)
+        run(reconciler)
+    assert store.publications().leftovers == ()
+    assert report(store).label_studio == "reachable"
+    reconciler.disconnect(1, dry_run=False)
+    assert label_studio.predictions == {}
