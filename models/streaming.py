@@ -22,7 +22,7 @@ from models.types import Examples, FloatArray
 if TYPE_CHECKING:
     from models.recalibration import RecalibrationLayer
 
-_CACHE_BYTES = 9 * 2**19  # of one batch, inputs and outputs: larger ones are slower
+_CACHE_BYTES = 9 * 2**19  # of one batch with its results; larger ones are slower
 _LEAST, _MOST = 64, 8192
 _LANES = 16  # products of narrow matrices are fastest at whole vector registers
 
