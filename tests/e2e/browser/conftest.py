@@ -18,8 +18,7 @@ logger = logging.getLogger(__name__)
 
 POOL = {"pool_size": 60, "rare_in_pool": 12, "seed_labels": 60}
 EXTRA = {
-    "RAREFIRST_BOOTSTRAP_STEPS": "60",
-    "RAREFIRST_TIMER_S": "3",
+    "RAREFIRST_BOOTSTRAP_STEPS": "40",
     # A browser is slow: the fifth label makes a new order, and nothing before it does.
     "RAREFIRST_FIT_EVERY_LABELS": "5",
     "RAREFIRST_FIT_IDLE_S": "600",
