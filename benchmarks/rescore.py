@@ -173,19 +173,20 @@ def products(
 ) -> dict[str, Callable[[], object]]:
     """The yardsticks; ``torch`` and ``numpy`` share a float32 copy of all rows."""
     examples = Examples(np.arange(len(features), dtype=np.int64), features)
-    narrow = torch.from_numpy(weight)
+    # The layout of a linear layer: with ten columns torch is twice as fast at it as the other way.
+    turned = torch.from_numpy(np.ascontiguousarray(weight.T))
     out = torch.empty((len(features), weight.shape[1]))
 
     def streamed() -> None:
         for start, batch in feature_batches(examples, batch_rows(WIDTH, weight.shape[1])):
-            torch.mm(batch, narrow, out=out[start : start + len(batch)])
+            torch.mm(batch, turned.T, out=out[start : start + len(batch)])
 
     single = torch.from_numpy(features).float()
     dense = single.numpy()
     filled = out.numpy()
     return {
         "streamed": streamed,
-        "torch": lambda: torch.mm(single, narrow, out=out),
+        "torch": lambda: torch.mm(single, turned.T, out=out),
         "numpy": lambda: np.matmul(dense, weight, out=filled),
     }
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _CACHE_BYTES = 9 * 2**19  # of one batch with its results; larger ones are slower
 _LEAST, _MOST = 64, 8192
+_JOINED = 8  # batches whose logits are looked at together: enough for all threads
 _LANES = 16  # products of narrow matrices are fastest at whole vector registers
 
 
@@ -90,18 +91,22 @@ class Stacked:
                 f"{self.width}) by another frozen model; fit again"
             )
         rows = batch_rows(self.width, self._weight.shape[1])
-        size = min(rows, len(examples))
-        products = torch.empty((size, self._weight.shape[1]))
-        turned = torch.empty(self._ends[-1] * size)
-        for start, features in feature_batches(examples, rows):
-            count = len(features)
-            torch.mm(features, self._weight, out=products[:count])
-            logits = turned[: self._ends[-1] * count].view(self._ends[-1], count)
-            torch.add(products[:count, : self._ends[-1]].T, self._bias[:, None], out=logits)
+        last = self._ends[-1]
+        products = torch.empty((min(rows, len(examples)), self._weight.shape[1]))
+        turned = torch.empty(last * min(rows * _JOINED, len(examples)))
+        for begin in range(0, len(examples), rows * _JOINED):
+            some = examples.slice(begin, min(begin + rows * _JOINED, len(examples)))
+            logits = turned[: last * len(some)].view(last, len(some))
+            for start, features in feature_batches(some, rows):
+                count = len(features)
+                torch.mm(features, self._weight, out=products[:count])
+                part = logits[:, start : start + count]
+                torch.add(products[:count, :last].T, self._bias[:, None], out=part)
             # NaN and infinity of a feature reach every logit: no look at the features is needed.
             if not math.isfinite(float(logits.sum())):
-                refuse_infinite(examples.ids[start : start + count], features)
-            yield start, tuple(logits[begin:end] for begin, end in pairwise([0, *self._ends]))
+                for start, features in feature_batches(some, len(some)):
+                    refuse_infinite(some.ids[start:], features)
+            yield begin, tuple(logits[first:end] for first, end in pairwise([0, *self._ends]))
 
 
 def tensor_of(array: FloatArray) -> Tensor:

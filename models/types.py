@@ -67,6 +67,16 @@ class Examples:
             self.ids[at], self.features, self.logits, at if self.at is None else self.at[at]
         )
 
+    def slice(self, start: int, stop: int) -> Examples:
+        """A view of the examples from ``start`` to before ``stop``."""
+        if self.at is not None:
+            return Examples(self.ids[start:stop], self.features, self.logits, self.at[start:stop])
+        return Examples(
+            self.ids[start:stop],
+            self.features[start:stop],
+            None if self.logits is None else self.logits[start:stop],
+        )
+
     def dense(self) -> Examples:
         """The same examples with arrays of their own size; copies where this is a view."""
         if self.at is None:
