@@ -214,7 +214,8 @@ def _value(value: JsonValue | Mapping[str, str]) -> str:
     if value is None:
         return ""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_value(part)}" for name, part in sorted(value.items()))
+        parts = [f"{name} {_value(part) or 'none'}" for name, part in sorted(value.items())]
+        return ", ".join(parts) or "none"
     if isinstance(value, list):
         return ", ".join(_value(part) for part in value) or "none"
     if isinstance(value, bool):

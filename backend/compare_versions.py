@@ -18,6 +18,7 @@ from backend.mirror_reader import MirrorReader
 from backend.project_settings import effective
 from backend.projects import ProjectStores
 from backend.reconcile.frozen_models import known_state
+from backend.reconcile.made_with import KEY
 from backend.reconcile.order import draw_of, window
 from backend.reconcile.state import LabelSnapshot
 from backend.settings import Settings
@@ -251,11 +252,12 @@ def _examples(
 
 
 def _config(version: Version) -> dict[str, JsonValue]:
-    return {
-        name: value
-        for name, value in version.card.config.items()
-        if name != "frozen_model"  # told by itself
-    } | {"seed": version.card.seed, "kind": version.card.kind}
+    """What it was made with, setting by setting; the frozen model is told by itself."""
+    config = dict(version.card.config)
+    config.pop("frozen_model", None)
+    made_with = config.pop(KEY, None)
+    settings = made_with if isinstance(made_with, dict) else {}
+    return {**settings, **config, "seed": version.card.seed, "kind": version.card.kind}
 
 
 def _pairs(a: Mapping[str, JsonValue], b: Mapping[str, JsonValue]) -> dict[str, Pair]:
