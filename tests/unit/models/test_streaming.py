@@ -67,6 +67,15 @@ def test_a_view_is_read_where_it_points_to(monkeypatch: pytest.MonkeyPatch) -> N
     assert view.dense().ids.tolist() == [*range(1005, 1014), 1029, 1000, 1007]
 
 
+def test_a_slice_of_a_view_is_one_too() -> None:
+    examples = _examples(20)
+    for whole in (examples, examples.take(np.arange(19, 3, -2))):
+        piece = whole.slice(2, 5)
+        np.testing.assert_array_equal(piece.ids, whole.ids[2:5])
+        np.testing.assert_array_equal(piece.dense().features, whole.dense().features[2:5])
+        assert np.shares_memory(piece.features, examples.features)
+
+
 def test_arrays_that_may_not_be_written_are_read_in_place() -> None:
     features = np.ones((3, 2), dtype=np.float16)
     features.setflags(write=False)
