@@ -86,6 +86,7 @@ class ProjectContext:
         self.to_delete: tuple[str, list[int]] = ("", [])  # an old publication and its predictions
         self._tasks: TaskTable | None = None
         self._features: tuple[str, FeatureTable | None] | None = None
+        self._embedded: tuple[TaskTable, FeatureTable, NDArray[np.int64]] | None = None
         self._backbone: Backbone | None = None
         self._scored: tuple[str, NDArray[np.int64]] | None = None
         self._marks: dict[Hint, int | None] = {}
@@ -221,10 +222,12 @@ class ProjectContext:
     def forget_tasks(self) -> None:
         """The mirror's tasks changed."""
         self._tasks = None
+        self._embedded = None
 
     def forget_features(self) -> None:
         """The mirror's features changed."""
         self._features = None
+        self._embedded = None
 
     def backbone(self) -> Backbone:
         """The active frozen model, loaded once."""
@@ -240,14 +243,21 @@ class ProjectContext:
     # Derived ----------------------------------------------------------------------------------
 
     def embedded_rows(self) -> NDArray[np.int64]:
-        """Rows of ``tasks()`` that have features of the image they point to now."""
+        """Rows of ``tasks()`` that have features of the image they point to now, ascending.
+
+        Asked for several times a step, and compared once for the same tables.
+        """
         tasks, features = self.tasks(), self.features()
         if features is None or not len(features) or not len(tasks):
             return np.empty(0, dtype=np.int64)
-        at = np.searchsorted(features.ids, tasks.ids)
-        at = np.minimum(at, len(features) - 1)
-        matches = (features.ids[at] == tasks.ids) & (features.digests[at] == tasks.digests)
-        return np.flatnonzero(matches)
+        known = self._embedded
+        if known is None or known[0] is not tasks or known[1] is not features:
+            at = np.searchsorted(features.ids, tasks.ids)
+            at = np.minimum(at, len(features) - 1)
+            matches = (features.ids[at] == tasks.ids) & (features.digests[at] == tasks.digests)
+            known = self._embedded = (tasks, features, np.flatnonzero(matches))
+            known[2].setflags(write=False)
+        return known[2]
 
     def examples(self, rows: NDArray[np.int64]) -> Examples:
         """Features of some rows of ``tasks()``, which must be embedded: a view, nothing copied."""
@@ -256,11 +266,12 @@ class ProjectContext:
             raise RuntimeError("examples were asked for before anything was embedded")
         ids = self.tasks().ids[rows]
         at = np.searchsorted(features.ids, ids)
+        whole = len(at) == len(features) and bool((np.diff(at) == 1).all())
         return Examples(
             ids=ids,
             features=features.vectors,
             logits=self._logits(features),
-            at=None if len(at) == len(features) else at,
+            at=None if whole else at,
         )
 
     def _logits(self, features: FeatureTable) -> NDArray[np.floating] | None:
