@@ -138,6 +138,8 @@ def measure(on: Stage, arguments: argparse.Namespace) -> tuple[dict[str, object]
         on.backend.command("resume", "--project", number)
         submit(loop)
         say(f"turn {turn + 1}: {told(paused, loop)}")
+    on.backend.command("pause", "--project", number)  # else the loop deletes too
+    settle(on, project)
     disconnecting = subprocess.Popen(
         [str(COMMAND), "disconnect", "--project", number],
         env=on.backend.settings.environment(),

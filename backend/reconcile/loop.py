@@ -198,6 +198,12 @@ class Reconciler:
     @contextlib.contextmanager
     def _held(self, store: ProjectStore) -> Iterator[None]:
         """Keep rounds away while a person connects or disconnects."""
+        with store.lock() as free:
+            if free:
+                yield
+                return
+        # What is not urgent, deleting old scores for minutes above all, gives way to a hint.
+        store.hint("changed")
         with store.lock(wait_s=_LOCK_WAIT_S) as held:
             if not held:
                 raise Busy(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -743,4 +744,24 @@ def test_a_deletion_that_gives_way_to_a_submit_is_not_an_outage(
     assert store.publications().leftovers == ()
     assert report(store).label_studio == "reachable"
     reconciler.disconnect(1, dry_run=False)
+    assert label_studio.predictions == {}
+
+
+def test_disconnecting_does_not_wait_for_old_scores_to_be_deleted(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start(delete_pause_s=0.05)
+    store = run(reconciler)
+    leaving = threading.Thread(target=lambda: reconciler.disconnect(1, dry_run=False))
+
+    def disconnect(name: str) -> None:
+        if name == "delete_prediction" and not leaving.ident:
+            leaving.start()
+
+    for _ in range(2):
+        label_more(label_studio)
+        label_studio.fail = disconnect
+        run(reconciler)
+    assert store.publications().leftovers != (), "the round gave way"
+    leaving.join(30)
     assert label_studio.predictions == {}
