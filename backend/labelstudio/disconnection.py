@@ -26,7 +26,7 @@ from models.types import Progress, no_progress
 logger = logging.getLogger(__name__)
 
 _SAY_EVERY = 100
-_AT_ONCE = 50
+_AT_ONCE = 20
 
 
 def disconnect(
