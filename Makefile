@@ -12,6 +12,8 @@ BROWSER ?=
 BIN := .venv/bin
 OURS := .venv/.installed
 LABEL_STUDIO := .venv-label-studio/.installed
+# Two tests at a time, each process with a Label Studio of its own: most of an end-to-end test is waiting.
+TWO := -n 2 --cov --cov-append --cov-report=
 LOCK := $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(LOCK_ARGS)
 
@@ -32,11 +34,10 @@ check: lint ## format, lint, types, import borders and the quick tests (under 2 
 test: browser envs lint ## everything that CI runs: check, then end to end on a real Label Studio
 	@echo "[test] quick tests"
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q -m "not e2e and not slow and not gpu"
+	@$(BIN)/pytest -q $(TWO) -m "not e2e and not slow and not gpu"
 	@echo "[test] end to end"
-	@$(BIN)/coverage run -m pytest -q \
+	@$(BIN)/pytest -q $(TWO) --dist loadfile \
 		-m "e2e and not slow and not gpu$(if $(filter none,$(BROWSER)), and not browser)"
-	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 	@$(if $(filter none,$(BROWSER)),echo "$(LEFT_OUT)")
 

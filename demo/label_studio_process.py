@@ -6,6 +6,7 @@ is kept beside the installed package and copied for each further fresh start.
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 import tempfile
@@ -92,9 +93,12 @@ def prepare(data_dir: Path, *, progress: Progress) -> None:
     if (data_dir / DATABASE).exists():
         return
     template = ENVIRONMENT / "template" / DATABASE
-    if not template.exists():
-        progress("preparing Label Studio's database (once, about half a minute)")
-        _migrate_into(template)
+    template.parent.mkdir(parents=True, exist_ok=True)
+    with (template.parent / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes start at once
+        if not template.exists():
+            progress("preparing Label Studio's database (once, about half a minute)")
+            _migrate_into(template)
     data_dir.mkdir(parents=True, exist_ok=True)
     partial = data_dir / (DATABASE + ".partial")
     shutil.copyfile(template, partial)
@@ -103,7 +107,6 @@ def prepare(data_dir: Path, *, progress: Progress) -> None:
 
 def _migrate_into(template: Path) -> None:
     """Run all migrations on an empty database and keep it; appears whole or not at all."""
-    template.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=template.parent) as scratch:
         # `version` migrates and then only prints.
         done = subprocess.run(

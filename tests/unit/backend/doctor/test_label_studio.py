@@ -83,6 +83,7 @@ class Client:
         (web_token(token_type="refresh"), PERSONAL_DEAD, {"token.dead": "error"}),
         ("half-a-token", LEGACY_UNKNOWN, {"token.malformed": "error"}),
     ],
+    ids=["legacy", "unknown", "disabled", "personal", "endless", "ending", "dead", "malformed"],
 )
 def test_the_token(settings: Settings, key: str, refusal: str, expected: dict[str, str]) -> None:
     facts = service_facts(settings, settings={"label_studio_api_key": key}, client=Client(refusal))
