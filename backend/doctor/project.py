@@ -94,9 +94,10 @@ def model_version(facts: ProjectFacts) -> Iterator[Finding]:
             "model_version.older",
             f"the project uses {now}, and {served.name} was published last",
             why="somebody chose an older order, or saved the settings page Annotation, opened "
-            "before the last publication; no new label changes that order, and it is left alone",
-            mend=f"choose {served.name} in the project's settings, Annotation; or `rarefirst "
-            f"connect --project {facts.id} --take-over`",
+            "before the last publication; what was learned since comes with the next publication",
+            mend=f"label on: the next publication takes its place; or choose {served.name} in the "
+            "project's settings, Annotation, now. To go back to an older version for good: "
+            f"`rarefirst versions activate --project {facts.id}`",
         )
     elif now:
         yield error(

@@ -66,6 +66,7 @@ def observe(context: ProjectContext, *, synced: bool) -> State:
         may_switch=owned.ours,
         owner=owned.owner,
         lost=owned.lost,
+        older=owned.older,
         leftovers=_deletable(context, publications),
         force_fit=store.hinted_at("force_fit") is not None,
         pin=_pin_facts(context, fit),
@@ -167,8 +168,22 @@ def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "")
         next=f"{plan.step}: {plan.why}" if plan.step else plan.why,
         why_not=plan.waiting,
         problems=(*context.standing_problems, *_explanations(context, version)),
-        drift=(*(project_drift(context.project) if context.project else ()), *context.drift),
+        drift=(
+            *(project_drift(context.project) if context.project else ()),
+            *(_older(context) if state.older else ()),
+            *context.drift,
+        ),
     )
+
+
+def _older(context: ProjectContext) -> list[str]:
+    """The project uses an earlier queue of ours."""
+    used = context.project.model_version if context.project else ""
+    return [
+        f"the project uses {used}, an earlier queue of ours: chosen by a person, or put back by "
+        "saving a settings page that was opened before the last publication. The next publication "
+        "takes its place; `rarefirst versions activate` goes back to a version for good"
+    ]
 
 
 def _explanations(context: ProjectContext, version: object) -> tuple[str, ...]:

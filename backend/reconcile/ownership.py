@@ -25,11 +25,13 @@ class Ownership:
         ours: we may switch it.
         owner: whose it is, in words, where it is not ours.
         lost: it is ours, but Label Studio no longer holds the scores of the published queue.
+        older: it is an earlier queue of ours, which the next publication takes the place of.
     """
 
     ours: bool
     owner: str = ""
     lost: bool = False
+    older: bool = False
 
 
 def ownership(context: ProjectContext, publications: Publications) -> Ownership:
@@ -50,14 +52,18 @@ def ownership(context: ProjectContext, publications: Publications) -> Ownership:
         ours = _nothing_published_yet(context, now, prefix)
     else:
         # Emptied: by a person who switched predictions off, or by Label Studio because the current
-        # version was deleted. An older queue of ours: chosen by a person, or by a restored backup.
-        # Only in the second case are the scores of the newest gone.
-        if (not now or now.startswith(prefix)) and served.name not in context.client.model_versions(
+        # version was deleted. An older queue of ours: chosen by a person, put back by saving a page
+        # that was opened before the last publication, or by a restored backup. Of each pair, only
+        # the last leaves the newest without scores.
+        older = now.startswith(prefix)
+        if (not now or older) and served.name not in context.client.model_versions(
             context.project_id
         ):
             return Ownership(True, lost=True)
+        if older:
+            return Ownership(True, older=True)
         ours = False
-    return Ownership(True) if ours else Ownership(False, _owner(context, now, prefix, served))
+    return Ownership(True) if ours else Ownership(False, _owner(context, now, served))
 
 
 def _consented(now: str, replaceable: str | None) -> bool:
@@ -96,7 +102,7 @@ def _nothing_published_yet(context: ProjectContext, now: str, prefix: str) -> bo
     return False
 
 
-def _owner(context: ProjectContext, now: str, prefix: str, served: Publication | None) -> str:
+def _owner(context: ProjectContext, now: str, served: Publication | None) -> str:
     """Whose the version is and what takes it back, in words."""
     connect = f"`rarefirst connect --project {context.project_id}`"
     take = f"{connect[:-1]} --take-over` takes it"
@@ -106,8 +112,6 @@ def _owner(context: ProjectContext, now: str, prefix: str, served: Publication |
     record = context.connection
     if not now:
         return "empty (also set by switching predictions off), set by a person" + newest
-    if now.startswith(prefix):
-        return f"{now!r}, an earlier queue of ours that a person chose" + newest
     if record is not None and now == record.title:
         return (
             f"{now!r}, the title of our connection, chosen by a person: Label Studio then asks for "

@@ -167,6 +167,7 @@ class State:
         candidate: a publication was begun and not finished.
         may_switch: the project's model version is ours to set; otherwise `owner` says whose.
         lost: Label Studio no longer holds the published scores.
+        older: the project uses an earlier queue of ours than the published one.
         leftovers: old sets of scores that are still in Label Studio.
         force_fit: a person pressed Start training.
         pin: None where no person activated a version.
@@ -195,6 +196,7 @@ class State:
     may_switch: bool = True
     owner: str = ""
     lost: bool = False
+    older: bool = False
     leftovers: int = 0
     force_fit: bool = False
     pin: PinFacts | None = None
