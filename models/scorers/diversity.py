@@ -74,7 +74,7 @@ def farthest_first(pool: Examples, centers: FloatArray, budget: int) -> IntArray
     if not size:
         return np.empty(0, dtype=np.int64)
     points, covered = _comparable(pool, centers)
-    squares = (points**2).sum(dim=1)
+    squares = _squares(points)
     nearest = torch.full((len(points),), torch.inf)
     for start in range(0, len(points), _CHUNK):
         here = slice(start, start + _CHUNK)
@@ -126,6 +126,15 @@ def _comparable(pool: Examples, centers: FloatArray) -> tuple[Tensor, Tensor]:
     if len(centers):
         covered = (torch.from_numpy(centers.astype(np.float32)) - mean) @ onto
     return points, covered
+
+
+def _squares(points: Tensor) -> Tensor:
+    """(N,) squared lengths of (N, D) points, a chunk at a time: no second array of their size."""
+    squares = torch.empty(len(points))
+    for start in range(0, len(points), _CHUNK):
+        here = slice(start, start + _CHUNK)
+        torch.sum(points[here] ** 2, dim=1, out=squares[here])
+    return squares
 
 
 def _squared(points: Tensor, squares: Tensor, to: Tensor) -> Tensor:
