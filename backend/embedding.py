@@ -129,6 +129,7 @@ class _Failures:
         self.reasons: dict[int, str] = {}
         self.retryable: set[int] = set()
         self.damaged: set[int] = set()
+        self._defect_logged = False
 
     def add(self, image_id: int, error: Exception) -> None:
         self.reasons[image_id] = str(error)
@@ -140,7 +141,8 @@ class _Failures:
                 self.retryable.add(image_id)
         elif not isinstance(error, ImageError):
             # A defect of ours shows in one image; it must not stop the others for ever.
-            if not self.retryable:
+            if not self._defect_logged:  # once a chunk: it may show in every image
+                self._defect_logged = True
                 logger.error("reading image %s failed", image_id, exc_info=error)
             self.reasons[image_id] = f"reading it failed ({type(error).__name__}); the log says how"
             self.retryable.add(image_id)
