@@ -25,6 +25,7 @@ from urllib3.util.timeout import Timeout
 AddressRule = Callable[[str], bool]
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_ISATAP = frozenset({0x5EFE, 0x02005EFE})  # RFC 5214: before the last 32 bits, an IPv4 address
 
 
 class AddressRefused(Exception):  # noqa: N818 -- as in backend.errors; turned into MediaError there
@@ -38,7 +39,10 @@ def is_public(address: str) -> bool:
         wrapped = ip.ipv4_mapped or ip.sixtofour
         if ip in _NAT64:
             wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if ip.teredo is not None:
+        # Deprecated, but routed inside some networks (RFC 3879): Python calls them global.
+        if ip.is_site_local or ip.teredo is not None:
+            return False
+        if int(ip) >> 32 & 0xFFFFFFFF in _ISATAP:
             return False
         if wrapped is not None:
             return is_public(str(wrapped))

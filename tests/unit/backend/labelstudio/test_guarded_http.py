@@ -29,11 +29,20 @@ from tests.unit.backend.labelstudio.local_http import Answer
         "fe80::1",
         "fe80::1%eth0",
         "fc00::1",
+        "fec0::1",
+        "::127.0.0.1",
+        "::ffff:0:10.0.0.1",
+        "64:ff9b:1::1",
+        "2001:db8::1",
+        "2606:4700:4700::5efe:10.0.0.1",
+        "2606:4700:4700::200:5efe:10.0.0.1",
         "ff02::1",
         "::ffff:127.0.0.1",
         "::ffff:10.0.0.1",
         "64:ff9b::7f00:1",
+        "64:ff9b::a9fe:a9fe",
         "2002:7f00:1::",
+        "2002:a00:1::1",
         "2001:0:4136:e378:8000:63bf:3fff:fdd2",
     ],
 )
@@ -42,7 +51,7 @@ def test_addresses_that_are_not_public(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "64:ff9b::808:808"]
+    "address", ["1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"]
 )
 def test_addresses_that_are(address: str) -> None:
     assert is_public(address)
