@@ -16,7 +16,7 @@ from backend.settings import Settings
 _SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff"),
-        *(".bmp", ".jp2", ".j2k", ".ico", ".ppm", ".pgm", ".pbm"),
+        *(".bmp", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm"),
     }
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-READABLE = "JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, JPEG 2000, ICO or Netpbm"
+READABLE = "JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, JPEG 2000 or Netpbm"
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Kind:
 
 
 _AS_JPEG = "save it as JPEG or PNG"
+_AS_PNG = "save it as PNG"
 _LOGIN = "does the address need a login, or is it a page about the image?"
 _EMPTY = Kind("an empty file", advice="upload it again", may_pass=True)
 
@@ -53,7 +54,9 @@ _BEGINNINGS: tuple[tuple[bytes, Kind], ...] = (
     (b"MM\x00+", Kind("a TIFF image", "TIFF")),
     (b"\x00\x00\x00\x0cjP  ", Kind("a JPEG 2000 image", "JPEG2000")),
     (b"\xff\x4f\xff\x51", Kind("a JPEG 2000 image", "JPEG2000")),
-    (b"\x00\x00\x01\x00", Kind("an icon", "ICO")),
+    (b"\x00\x00\x01\x00", Kind("an icon", advice=_AS_PNG)),
+    (b"\x00\x00\x02\x00", Kind("a mouse cursor", advice=_AS_PNG)),
+    (b"icns", Kind("an icon", advice=_AS_PNG)),
     (b"\x00\x00\x00\x0cJXL \r\n\x87\n", Kind("a JPEG XL image", advice=_AS_JPEG)),
     (b"\xff\x0a", Kind("a JPEG XL image", advice=_AS_JPEG)),
     (b"8BPS", Kind("a Photoshop file", advice=_AS_JPEG)),

@@ -1,8 +1,8 @@
 """What must be known of a file before Pillow opens it, or is not told by Pillow.
 
 Pillow opens most files by reading their header, so the size can be judged before any pixel is
-decoded. A WebP's canvas is allocated, and an icon's picture decoded, by opening it. A JPEG 2000
-file that ends behind its header is decoded to a black picture.
+decoded. A WebP's canvas is allocated by opening it. A JPEG 2000 file that ends behind its header is
+decoded to a black picture.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ def size_before_opening(data: bytes, kind: str) -> tuple[int, int] | None:
     try:
         if kind == "WEBP":
             return _webp(data)
-        if kind == "ICO":
-            return _icon(data)
     except (struct.error, IndexError):
         return None  # cut off: the decoder says so
     return None
@@ -49,18 +47,3 @@ def _webp(data: bytes) -> tuple[int, int] | None:
         width, height = struct.unpack_from("<HH", data, 26)
         return width & 0x3FFF, height & 0x3FFF
     return None
-
-
-def _icon(data: bytes) -> tuple[int, int] | None:
-    """The largest picture in an icon: the table in front may say less than the picture itself."""
-    largest = None
-    for entry in range(struct.unpack_from("<H", data, 4)[0]):
-        (at,) = struct.unpack_from("<I", data, 6 + 16 * entry + 12)
-        if data[at : at + 8] == b"\x89PNG\r\n\x1a\n":
-            width, height = struct.unpack_from(">II", data, at + 16)
-        else:  # a BMP's header; its height counts the mask below the picture, too
-            width, height = struct.unpack_from("<ii", data, at + 4)
-        size = abs(width), abs(height)
-        if largest is None or size[0] * size[1] > largest[0] * largest[1]:
-            largest = size
-    return largest
