@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO",
         validation_alias=_named("LOG_LEVEL", "RAREFIRST_LOG_LEVEL"),
-        description="Least severe message that is logged.",
+        description="Least severe message that is logged: DEBUG, INFO, WARNING or ERROR.",
     )
     data_dir: Path = Field(
         Path("var"),
@@ -300,10 +300,24 @@ class Settings(BaseSettings):
         json_schema_extra=_PROJECT,
     )
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _as_other_backends_write_it(cls, value: object) -> object:
+        """``warn`` and ``debug`` as well as ``WARNING`` and ``DEBUG``."""
+        if not isinstance(value, str):
+            return value
+        level = value.strip().upper()
+        return "WARNING" if level == "WARN" else level
+
     @field_validator("label_studio_url", "own_url")
     @classmethod
     def _without_slash(cls, value: str) -> str:
         value = value.strip().rstrip("/")
+        if "@" in value:  # addresses are logged and shown: what is found is not repeated
+            raise ValueError(
+                "found an address with a user or password in it (before '@'), expected one such "
+                "as http://localhost:8080; passwords have settings of their own"
+            )
         if value and not value.startswith(("http://", "https://")):
             raise ValueError(f"found {value!r}, expected an address such as http://localhost:8080")
         return value
