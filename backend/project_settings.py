@@ -249,6 +249,8 @@ def _value(field: str, value: object, known: Known) -> object:
         found = _adapter(field).validate_python(_plain(info, value))
     except (ValueError, ValidationError) as error:
         raise ValueError(f"found {_shown(value)}, expected {_expected(info)}") from error
+    if unfit := _unfit(found):
+        raise ValueError(f"found {_shown(value)}, expected {_expected(info)}, {unfit}")
     if scope_of(info) == "project, by name" and not _is_name(field, str(found)):
         raise ValueError(
             f"found {_shown(value)}, expected {_BY_NAME[field]}; code and files are named in the "
@@ -259,6 +261,18 @@ def _value(field: str, value: object, known: Known) -> object:
         names = ", ".join(close or list(known[field])[:10])
         raise ValueError(f"found {_shown(value)}, which is not known, expected such as {names}")
     return found
+
+
+def _unfit(value: object) -> str:
+    """What keeps a valid value from being kept as JSON in UTF-8, empty where nothing does."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "finite"
+    for text in value if isinstance(value, tuple) else (value,):
+        try:
+            str(text).encode()
+        except UnicodeEncodeError:
+            return "without halves of surrogate pairs, which UTF-8 has no bytes for"
+    return ""
 
 
 def _plain(info: FieldInfo, value: object) -> object:

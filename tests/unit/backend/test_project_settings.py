@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from backend.project_settings import (
     FILE,
@@ -96,6 +99,11 @@ def test_garbage_is_one_problem(raw: object, said: str) -> None:
         ("top_k", [7], "found [7]"),
         ("control_share", float("nan"), "found NaN, expected a number"),
         ("control_share", float("inf"), "found Infinity"),
+        ("fit_idle_s", "inf", "at least 0, finite"),
+        ("fit_idle_s", "nan", 'found "nan"'),
+        ("tail_classes", ["\ud800"], "halves of surrogate pairs"),
+        ("tail_classes", "a, \udfff", "halves of surrogate pairs"),
+        ("feature_layer", "\ud800", "halves of surrogate pairs"),
         ("preannotate", "perhaps", "expected true or false"),
         ("recalibration", "other", "expected one of regularised, paper, released"),
         ("tail_classes", {"a": 1}, 'expected names, as in ["a", "b"] or "a, b"'),
@@ -214,3 +222,39 @@ def test_empty_variables_are_as_if_not_set(
         monkeypatch.setenv(name, "")
     found = Settings()
     assert (found.tail_quota, found.top_k, found.port) == (None, 300, 9090)
+
+
+_TEXT = st.text(st.characters() | st.sampled_from("\ud800\udfff,"), max_size=8)
+_NUMBERS = st.integers() | st.floats() | st.sampled_from(["inf", "-inf", "nan", "1e999"])
+_VALUES = st.one_of(
+    _TEXT,
+    _NUMBERS,
+    st.lists(_TEXT | st.integers(), max_size=3),
+    st.sampled_from([None, True, {"a": "\ud800"}, [["\ud800"]]]),
+)
+_FIELDS = sorted(name for name, one in Settings.model_fields.items() if scope_of(one) == "project")
+
+
+@given(
+    raw=st.dictionaries(st.sampled_from(_FIELDS) | _TEXT, _VALUES, max_size=8),
+    as_text=st.booleans(),
+)
+@example(raw={"tail_classes": ["\ud800"]}, as_text=True)
+@example(raw={"feature_layer": "\udfff"}, as_text=False)
+@example(raw={"fit_idle_s": "inf"}, as_text=False)
+@hypothesis_settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300
+)
+def test_whatever_extra_params_hold_can_be_kept_and_comes_back(
+    settings: Settings, store: ProjectStore, raw: dict[str, object], as_text: bool
+) -> None:
+    given_raw = json.dumps(raw) if as_text else raw
+    found = decide(settings, given_raw, known={}, seen=(digest(given_raw),), before=None)
+    store.write(FILE, found)
+    assert store.read(FILE, ProjectSettings) == found
+    assert json.dumps(found.overrides, allow_nan=False)
+    own = effective(settings, store)
+    assert all(
+        getattr(own, name) == (tuple(value) if isinstance(value, list) else value)
+        for name, value in found.overrides.items()
+    )
