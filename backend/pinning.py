@@ -42,11 +42,12 @@ def pinned(store: ProjectStore) -> Pinned | None:
 def pin(store: ProjectStore, version: str) -> Pinned:
     """A person wants this version: whatever else was wished before is over."""
     mark = store.hint_mark("force_fit")
-    if mark is not None:
-        store.take_hint("force_fit", mark)
     made = Pinned(version=version)
     store.write(_PINNED, made)
     store.path(_RELEASED).unlink(missing_ok=True)
+    # Only once the wish is on disk, and only that press: one that came meanwhile is the newer wish.
+    if mark is not None:
+        store.take_hint("force_fit", mark)
     return made
 
 
@@ -58,10 +59,13 @@ def follow(store: ProjectStore) -> Pinned | None:
     return was
 
 
-def release(store: ProjectStore, why: str) -> None:
-    """The pinned version cannot be served any more: say so, and follow the labels again."""
+def release(store: ProjectStore, version: str, why: str) -> None:
+    """A pinned version cannot be served any more: say so, and follow the labels again.
+
+    Where a person pinned another one meanwhile, that one stays.
+    """
     was = pinned(store)
-    if was is not None:
+    if was is not None and was.version == version:
         store.write(_RELEASED, Released(version=was.version, why=why))
         store.path(_PINNED).unlink(missing_ok=True)
 

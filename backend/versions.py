@@ -273,7 +273,7 @@ def activate_version(settings: Settings, project_id: int, name: str) -> Activate
 
     Raises:
         NotConnected: where the project is not connected.
-        VersionRefused: where the version cannot be served; nothing is changed then.
+        VersionRefused: where the version cannot be served; it is not pinned then.
     """
     from backend.reconcile.activation import put_in_place, usable
 
@@ -281,10 +281,17 @@ def activate_version(settings: Settings, project_id: int, name: str) -> Activate
     store = jobs.stores.connected(project_id)
     folder = VersionFolder(store)
     sync = store.read("sync.json", SyncState) or SyncState()
-    version, state = usable(store, folder.registry, name, classes=sync.classes)
+    usable(store, folder.registry, name, classes=sync.classes)
     pin = pinning.pin(store, name)
     with store.lock() as held:
         if held:
+            # A round that ended just now may have pruned it, or read another label config.
+            sync = store.read("sync.json", SyncState) or SyncState()
+            try:
+                version, state = usable(store, folder.registry, name, classes=sync.classes)
+            except VersionRefused as error:
+                pinning.release(store, name, str(error))
+                raise
             put_in_place(store, folder.registry, version, state)
     _look(jobs, store)
     published = store.publications().published

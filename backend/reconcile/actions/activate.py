@@ -28,7 +28,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
         )
     except VersionRefused as error:
         logger.warning("project %s: %s", context.project_id, error)
-        release(context.store, str(error))
+        release(context.store, pin.version, str(error))
         return
     put_in_place(context.store, context.registry, version, state)
     context.forget_features()

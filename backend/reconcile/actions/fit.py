@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.pinning import follow
+from backend.pinning import follow, pinned
 from backend.reconcile import frozen_models
+from backend.reconcile.actions.bootstrap import source
 from backend.reconcile.context import ProjectContext, Tail
 from backend.reconcile.made_with import KEY, fit_settings
 from backend.reconcile.own_head import NOTES, own_head
@@ -25,8 +26,9 @@ from models.types import ClassSpace, LabeledExamples
 def run(context: ProjectContext, plan: Plan) -> None:
     """Fit a new version and make it the active one."""
     asked = context.store.hint_mark("force_fit")
-    if asked is not None:
-        follow(context.store)  # Start training ends what was activated by hand
+    pin = pinned(context.store)
+    if asked is not None and (pin is None or pin.at.timestamp() * 1e9 < asked):
+        follow(context.store)  # Start training ends what was activated by hand before it
     settings, classes = context.settings, context.sync.classes
     context.store.note("fit", 0, 1, "re-calibration layer and autoencoder")
     tail = _decide_tail(context)
@@ -92,7 +94,9 @@ def run(context: ProjectContext, plan: Plan) -> None:
         ),
     )
     context.registry.activate(version.name)
-    context.registry.prune(spare=context.store.publications().versions)
+    pin = pinned(context.store)  # a person may have activated one while this was fitted
+    spare = context.store.publications().versions | ({pin.version} if pin else set())
+    context.registry.prune(spare=spare)
     frozen_models.drop_unneeded(context)
     if asked is not None:
         context.store.take_hint("force_fit", asked)
@@ -134,11 +138,16 @@ def _priors(context: ProjectContext, classes: tuple[str, ...]) -> tuple[float, .
 
 
 def _frozen_model(context: ProjectContext) -> dict[str, object]:
-    """Which frozen model the features come from, for the card."""
+    """Which frozen model the features come from, for the card.
+
+    Not always the one that the settings ask for, which may be one that cannot be loaded.
+    """
     state = context.backbone_state
+    asked = state.source if state and state.source else source(context.settings)
+    architecture, _, rest = asked.partition("|")
     return {
-        "architecture": context.settings.backbone,
-        "weights": context.settings.weights,
+        "architecture": architecture,
+        "weights": rest.rpartition("|")[0],
         "how": state.how if state else "",
         "labels": state.labels if state else 0,
     }

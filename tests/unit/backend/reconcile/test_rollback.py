@@ -5,18 +5,22 @@ Coloured squares as in test_rounds; the frozen model stays untrained where nothi
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backend import pinning
 from backend.cli_version_tables import activated_words
 from backend.errors import NotConnected, VersionRefused
+from backend.projects import ProjectStore
 from backend.reconcile.state import BackboneState
 from backend.versions import activate_version, delete_version, follow_labels, list_versions
+from models.recipes.fit_miner import Miner, fit_miner
 from models.registry import VersionRegistry
 from tests.unit.backend.reconcile.squares import Service, begin_squares
 
@@ -116,6 +120,21 @@ def test_activating_ends_an_older_wish_for_training(begin: Begin) -> None:
     activate_version(service.settings, 1, "v0001")
     service.round()
     assert service.served.version == "v0001"
+
+
+def test_a_pin_outlives_a_press_from_before_it_that_is_still_there(begin: Begin) -> None:
+    service = begin()
+    service.next_version()
+    service.store.hint("force_fit")
+    mark = service.store.hint_mark("force_fit")
+    assert mark is not None
+    pinning.pin(service.store, "v0001")  # and killed before the press was taken
+    service.store.hint("force_fit")
+    os.utime(service.store.path("hints", "force_fit"), ns=(mark, mark))
+    service.round()
+    assert service.served.version == "v0001"
+    assert pinning.pinned(service.store) is not None
+    assert service.store.hinted_at("force_fit") is None
 
 
 def test_a_kill_after_the_wish_was_written_down(begin: Begin) -> None:
@@ -260,6 +279,47 @@ def test_pruning_leaves_what_is_served(begin: Begin) -> None:
     names = [row.name for row in list_versions(service.settings, 1).versions]
     assert names == ["v0002", "v0003", "v0004"], "v0003 was published at that fit, v0002 before"
     assert service.store.path("versions", "latest").exists()
+
+
+def test_what_is_activated_during_a_fit_is_not_pruned_by_it(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = begin(keep_versions=2)
+    for _ in range(3):
+        service.next_version()
+
+    def activated_meanwhile(*arguments: Any, **named: Any) -> Miner:
+        assert not activate_version(service.settings, 1, "v0002").in_place
+        return fit_miner(*arguments, **named)
+
+    monkeypatch.setattr("backend.reconcile.actions.fit.fit_miner", activated_meanwhile)
+    service.label(3)
+    service.round()
+    pin = pinning.pinned(service.store)
+    assert pin is not None
+    assert pin.version == service.served.version == "v0002"
+    assert pinning.released(service.store) == ""
+
+
+def test_what_a_round_deleted_before_activation_got_the_project_is_refused(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = begin()
+    service.next_version()
+    service.next_version()
+    before = service.store.path("versions", "active").read_text()
+    pin = pinning.pin
+
+    def deleted_first(store: ProjectStore, version: str) -> pinning.Pinned:
+        delete_version(service.settings, 1, version)
+        return pin(store, version)
+
+    monkeypatch.setattr(pinning, "pin", deleted_first)
+    with pytest.raises(VersionRefused, match="found no version 'v0001'"):
+        activate_version(service.settings, 1, "v0001")
+    assert pinning.pinned(service.store) is None
+    assert "v0001 is not pinned any more" in pinning.released(service.store)
+    assert service.store.path("versions", "active").read_text() == before
 
 
 def frozen_model(service: Service) -> BackboneState:
