@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 #: Hints that a look at Label Studio settles.
 LOOK: tuple[Hint, ...] = ("changed", "deleted", "settings")
+_FAILURES = "failures.json"
 
 
 class Tail(BaseModel):
@@ -57,6 +58,7 @@ class ProjectContext:
         service: the settings of the whole service.
         settings: those that count for this project.
         settings_looked_at: when its own were read from Label Studio, by this process's clock.
+        settings_missed_at: when they could not be read, None once they were.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class ProjectContext:
         self.service = settings
         self.settings = effective(settings, store)
         self.settings_looked_at: float | None = None
+        self.settings_missed_at: float | None = None
         self.client = client
         self.media = media
         self.store = store
@@ -89,6 +92,7 @@ class ProjectContext:
         self._embedded: tuple[TaskTable, FeatureTable, NDArray[np.int64]] | None = None
         self._backbone: Backbone | None = None
         self._scored: tuple[str, NDArray[np.int64]] | None = None
+        self._failures: tuple[tuple[int, int, int], Failures] | None = None
         self._marks: dict[Hint, int | None] = {}
         self._looked_at = 0.0
 
@@ -106,8 +110,27 @@ class ProjectContext:
 
     @property
     def failures(self) -> Failures:
-        """Images that could not be read."""
-        return self.store.read("failures.json", Failures) or Failures()
+        """Images that could not be read: parsed once for each time the file was written."""
+        mark = self._failures_mark()
+        if mark is None:
+            return Failures()
+        if self._failures is None or self._failures[0] != mark:
+            self._failures = (mark, self.store.read(_FAILURES, Failures) or Failures())
+        return self._failures[1]
+
+    def keep_failures(self, found: Failures) -> None:
+        """Write which images could not be read."""
+        self.store.write(_FAILURES, found)
+        mark = self._failures_mark()
+        self._failures = None if mark is None else (mark, found)
+
+    def _failures_mark(self) -> tuple[int, int, int] | None:
+        """Tells one writing of the file from another (it is replaced, never changed)."""
+        try:
+            stat = self.store.path(_FAILURES).stat()
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
     @property
     def tail(self) -> Tail:

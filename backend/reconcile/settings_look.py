@@ -11,7 +11,7 @@ import functools
 import logging
 import time
 
-from backend.errors import LabelStudioRefused, ProjectGone
+from backend.errors import LabelStudioRefused, LabelStudioUnavailable, ProjectGone
 from backend.instance import version_prefix
 from backend.labelstudio.connection import find_connection
 from backend.project_settings import FILE, Known, decide, digest, kept
@@ -24,15 +24,18 @@ def look(context: ProjectContext) -> None:
     """Read the project's settings where that is due; the context then goes by them."""
     if not _due(context):
         return
-    context.settings_looked_at = time.monotonic()
     service, store = context.service, context.store
     try:
         connections = context.client.connections(context.project_id)
     except ProjectGone:
         raise
-    except LabelStudioRefused as error:
+    except (LabelStudioRefused, LabelStudioUnavailable) as error:
+        if isinstance(error, LabelStudioUnavailable) and kept(store) is None:
+            raise  # nothing is made by the service's settings that the project's own may forbid
         logger.warning("project %s: its settings stay: %s", context.project_id, error)
+        context.settings_missed_at = time.monotonic()
         return
+    context.settings_looked_at, context.settings_missed_at = time.monotonic(), None
     ours = find_connection(connections, service.url, own_prefix=version_prefix(service.data_dir))
     if ours is None:
         return  # whoever looks for the connection itself says what to do about that
@@ -53,12 +56,11 @@ def look(context: ProjectContext) -> None:
 
 
 def _due(context: ProjectContext) -> bool:
-    at = context.settings_looked_at
-    return (
-        at is None
-        or context.was_hinted("settings")
-        or time.monotonic() - at >= context.service.discover_s
-    )
+    at, missed_at, now = context.settings_looked_at, context.settings_missed_at, time.monotonic()
+    if missed_at is not None:
+        # Whatever hints say: a look makes Label Studio call /setup, which may hint again.
+        return now - missed_at >= context.service.timer_s
+    return at is None or context.was_hinted("settings") or now - at >= context.service.discover_s
 
 
 @functools.cache

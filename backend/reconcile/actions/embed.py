@@ -107,7 +107,7 @@ def unreadable(context: ProjectContext) -> dict[int, Failure]:
     ids = set(current.tolist())
     found = {task_id: failure for task_id, failure in kept.by_task.items() if task_id in ids}
     if len(found) < len(kept.by_task):
-        context.store.write("failures.json", Failures(reader=kept.reader, by_task=found))
+        context.keep_failures(Failures(reader=kept.reader, by_task=found))
     return found
 
 
@@ -204,7 +204,7 @@ def _remember_failures(
         _log(context.project_id, new)
     found = Failures(reader=reads if known else "", by_task=known)
     if found != kept:
-        context.store.write("failures.json", found)
+        context.keep_failures(found)
 
 
 def _log(project_id: int, new: Counter[str]) -> None:

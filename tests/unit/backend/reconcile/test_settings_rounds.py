@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 from torchvision import models as zoo
 
-from backend.errors import LabelStudioRefused
+from backend.errors import LabelStudioError, LabelStudioRefused, LabelStudioUnavailable
 from backend.judging import Judge
 from backend.labelstudio.client import LabelStudioClient
 from backend.project_settings import digest, kept
@@ -21,6 +23,7 @@ from backend.reconcile.loop import Reconciler
 from backend.reports import ProjectReport
 from backend.settings import Settings
 from models.errors import WeightsError
+from models.registry import VersionRegistry
 from tests.unit.backend.reconcile.fake_label_studio import CONFIG, FakeLabelStudio
 
 Start = Callable[..., Reconciler]
@@ -236,6 +239,70 @@ def test_settings_survive_a_restart_and_connections_that_cannot_be_asked_for(
     assert len(served(store).task_ids) == 7
 
 
+def test_a_first_look_that_got_no_answer_is_made_before_anything_is_published(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    ask_for(label_studio, {"top_k": 7})
+    reconciler = start()
+    (store,) = reconciler.discover()
+    away(label_studio, LabelStudioUnavailable("timed out"))
+    for _ in range(2):
+        assert reconciler.round(store, reason="hint")
+        assert store.publications().published is None
+    away(label_studio, None)
+    run(reconciler, hint=False)
+    assert len(served(store).task_ids) == 7
+    assert len(label_studio.imports) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [LabelStudioUnavailable("timed out"), LabelStudioRefused("no", status=403)]
+)
+def test_a_look_that_failed_is_made_again_after_a_while_whatever_is_hinted(
+    start: Start,
+    label_studio: FakeLabelStudio,
+    error: LabelStudioError,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(
+        "backend.reconcile.settings_look.time", SimpleNamespace(monotonic=lambda: now)
+    )
+    reconciler = start(timer_s=30.0)
+    store = run(reconciler)
+    ask_for(label_studio, {"top_k": 7})
+    asked = away(label_studio, error)
+    for _ in range(3):
+        store.hint("settings")
+        assert reconciler.round(store, reason="hint")
+    assert len(asked) == 1
+    assert len(served(store).task_ids) == 12
+    asked = away(label_studio, None)
+    now += 29.0
+    run(reconciler, hint=False)
+    assert not asked
+    now += 2.0
+    run(reconciler, hint=False)
+    assert len(asked) == 1
+    assert len(served(store).task_ids) == 7
+    run(reconciler, hint=False)
+    assert len(asked) == 1
+
+
+def away(fake: FakeLabelStudio, error: LabelStudioError | None) -> list[str]:
+    """Connections cannot be asked for from now on, or can; returns the times they are."""
+    asked: list[str] = []
+
+    def fail(name: str) -> None:
+        if name == "connections":
+            asked.append(name)
+            if error is not None:
+                raise error
+
+    fake.fail = fail
+    return asked
+
+
 def test_a_frozen_model_that_cannot_be_had_leaves_the_one_that_is_there(
     start: Start, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +327,10 @@ def test_a_frozen_model_that_cannot_be_had_leaves_the_one_that_is_there(
         label_studio.annotate(task_id)
     run(reconciler)
     assert version(store) == "v0002"
+    card = VersionRegistry(store.path("versions")).load("v0002").card
+    about = card.config["frozen_model"]
+    assert isinstance(about, dict)
+    assert (about["architecture"], about["weights"]) == ("cnn4", "none"), "what it was fitted on"
     ask_for(label_studio, None)
     run(reconciler)
     assert not [line for line in report(store).why_not if "resnet18" in line]

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -329,3 +329,36 @@ def test_a_damaged_image_is_fetched_anew(
     clock.now += 61
     run(reconciler)
     assert failures(store).by_task == {}
+
+
+def test_what_could_not_be_read_is_parsed_once_for_each_writing(
+    start: Start, label_studio: FakeLabelStudio, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconciler = start()
+    tasks = [label_studio.add_task("red", uri=NO_IMAGE) for _ in range(3)]
+    reads: list[str] = []
+    read = ProjectStore.read
+
+    def counted(self: ProjectStore, name: str, model: type[Any]) -> Any:
+        reads.append(name)
+        return read(self, name, model)
+
+    monkeypatch.setattr(ProjectStore, "read", counted)
+    store = run(reconciler)
+    assert store.path("failures.json").exists()
+    store.hint("changed")
+    run(reconciler)
+    assert "failures.json" not in reads, "the process knows what it wrote"
+
+    run(again := start())
+    for _ in range(2):
+        store.hint("changed")
+        run(again)
+    assert reads.count("failures.json") == 1, "another process reads it once"
+    assert set(failures(store).by_task) == set(tasks)
+
+    reads.clear()
+    kept = failures(store)
+    store.write("failures.json", kept.model_copy(update={"by_task": {}}))
+    run(again)
+    assert set(failures(store).by_task) == set(tasks), "what somebody else wrote counts: all anew"
