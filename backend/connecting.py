@@ -20,6 +20,7 @@ def connect_project(
     own_url: str | None,
     dry_run: bool,
     take_over: bool = False,
+    consent: bool = True,
 ) -> ConnectionReport:
     """Connect a project and have the worker look at it.
 
@@ -29,13 +30,14 @@ def connect_project(
         own_url: our address as Label Studio reaches it; None: as the settings say.
         dry_run: only say what would be done.
         take_over: the queue may take the place of scores that somebody else set.
+        consent: it may take the place of a model version that is ours or nobody's.
 
     Raises:
         BackendError: where Label Studio cannot be reached or refuses.
     """
     jobs = Jobs(settings)
     outcome = _reconciler(settings, jobs).connect(
-        project_id, own_url=own_url, dry_run=dry_run, take_over=take_over
+        project_id, own_url=own_url, dry_run=dry_run, take_over=take_over, consent=consent
     )
     if not dry_run:
         store = jobs.stores.find(project_id)

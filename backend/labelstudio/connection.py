@@ -15,6 +15,7 @@ from backend.labelstudio.client import Connection, LabelStudioClient, ProjectInf
 from backend.labelstudio.connection_notes import (
     ANOTHER,
     BLOCKED,
+    UNREACHED,
     others_version,
     remarks,
     shown_by_others,
@@ -66,6 +67,8 @@ def connect(
     adopt_only: bool = False,
     succeed: bool = False,
     take_over: bool = False,
+    consent: bool = True,
+    move: bool = True,
     record: ConnectionRecord | None = None,
     own_prefix: str = VERSION_PREFIX,
     remember: Remember | None = None,
@@ -83,6 +86,11 @@ def connect(
         succeed: the connection that counted was deleted and another one that leads to us takes its
             place: only its login and webhook are completed, and what a person changed stays.
         take_over: the project's model version may be replaced even if it is somebody else's.
+        consent: a person asks for the project to be connected, which says that the queue may take
+            the place of a model version that is ours or nobody's.
+        move: ``own_url`` is known, not guessed: a connection through which nothing answers, and
+            that leads elsewhere, is given it. One that is right must not be lost to a guess while
+            the web process is stopped.
         record: of an earlier connect: what it found before us stays what it was.
         own_prefix: what the model versions of this service begin with.
         remember: told what was found before the first change, and again after each that adds to
@@ -94,9 +102,19 @@ def connect(
         LabelStudioRefused: it refuses for another reason, which is given.
     """
     connecting = _Connecting(
-        client, project_id, own_url.rstrip("/"), basic_auth, dry_run, record, own_prefix, remember
+        client,
+        project_id,
+        own_url.rstrip("/"),
+        basic_auth,
+        dry_run,
+        move,
+        record,
+        own_prefix,
+        remember,
     )
-    return connecting.run(adopt_only=adopt_only or succeed, succeed=succeed, take_over=take_over)
+    return connecting.run(
+        adopt_only=adopt_only or succeed, succeed=succeed, take_over=take_over, consent=consent
+    )
 
 
 class _Connecting:
@@ -109,6 +127,7 @@ class _Connecting:
         own_url: str,
         basic_auth: tuple[str, str] | None,
         dry_run: bool,
+        move: bool,
         record: ConnectionRecord | None,
         own_prefix: str,
         remember: Remember | None,
@@ -118,6 +137,7 @@ class _Connecting:
         self.own_url = own_url
         self.basic_auth = basic_auth
         self.dry_run = dry_run
+        self.move = move
         self.earlier = record
         self.own_prefix = own_prefix
         self.remember = remember
@@ -126,7 +146,9 @@ class _Connecting:
         self.notes: list[str] = []
         self.problems: list[str] = []
 
-    def run(self, *, adopt_only: bool, succeed: bool, take_over: bool) -> ConnectionReport:
+    def run(
+        self, *, adopt_only: bool, succeed: bool, take_over: bool, consent: bool
+    ) -> ConnectionReport:
         project = self.client.project(self.project_id)
         connections = self.client.connections(self.project_id)
         ours = connections_to_us(connections, self.own_url, own_prefix=self.own_prefix)
@@ -148,7 +170,8 @@ class _Connecting:
         self._model_version(project, connection)
         self._tab()
         self.notes += remarks(project, connections, ours, connection, own_prefix=self.own_prefix)
-        self._consent(project, connection, created, adopt_only=adopt_only, take_over=take_over)
+        said = (consent or take_over) and not adopt_only
+        self._consent(project, connection, created, said=said, take_over=take_over)
         return self._report()
 
     def _consent(
@@ -157,14 +180,14 @@ class _Connecting:
         connection: Connection | None,
         created: bool,
         *,
-        adopt_only: bool,
+        said: bool,
         take_over: bool,
     ) -> None:
         """Say whose predictions the project shows, and note whether ours may take their place."""
         version = others_version(project, connection, self.own_prefix)
         if version:
             self.notes.append(shown_by_others(self.project_id, version, take_over=take_over))
-        if not adopt_only and connection is not None and not self.dry_run:
+        if said and connection is not None and not self.dry_run:
             # Whoever connects a project wants it served, unless somebody else serves it.
             now = self.client.project(self.project_id) if created else project
             if take_over or not others_version(now, connection, self.own_prefix):
@@ -256,7 +279,12 @@ class _Connecting:
 
     def _complete(self, connection: Connection) -> Connection:
         """An existing connection, with our address and password where they are not right."""
-        wrong_address = connection.state != "CO" and not same_address(connection.url, self.own_url)
+        dead_elsewhere = connection.state != CONNECTED and not same_address(
+            connection.url, self.own_url
+        )
+        wrong_address = dead_elsewhere and self.move
+        if dead_elsewhere and not self.move:
+            self.notes.append(UNREACHED.format(url=connection.url, own_url=self.own_url))
         wrong_login = self.basic_auth is not None and (
             connection.auth_method != "BASIC_AUTH"
             or connection.basic_auth_user != self.basic_auth[0]

@@ -17,6 +17,10 @@ ANOTHER = (
     "command's. Give this one's address with --url (or RAREFIRST_OWN_URL), or run the command with "
     "the RAREFIRST_DATA_DIR of the service that answers there."
 )
+UNREACHED = (
+    "Label Studio does not reach us at {url} now. That address is kept: {own_url} is only a guess. "
+    "Start the web part; where the address is wrong, give ours with --url (or RAREFIRST_OWN_URL)."
+)
 
 
 def remarks(

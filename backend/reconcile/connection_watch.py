@@ -97,6 +97,7 @@ class ConnectionWatch:
             own_url=self._settings.url,
             basic_auth=self._settings.basic_auth,
             succeed=True,
+            move=bool(self._settings.own_url),
             own_prefix=self._own_prefix,
             record=record,
             remember=lambda known: remember(context.store, known),

@@ -148,7 +148,13 @@ class Reconciler:
         return self.stores.create(project.id, project.created_s, project.title)
 
     def connect(
-        self, project_id: int, *, own_url: str | None, dry_run: bool, take_over: bool = False
+        self,
+        project_id: int,
+        *,
+        own_url: str | None,
+        dry_run: bool,
+        take_over: bool = False,
+        consent: bool = True,
     ) -> ConnectionReport:
         """Connect a project completely; idempotent."""
         store = self._place(project_id)
@@ -160,6 +166,8 @@ class Reconciler:
                 basic_auth=self.settings.basic_auth,
                 dry_run=dry_run,
                 take_over=take_over,
+                consent=consent,
+                move=bool(own_url or self.settings.own_url),
                 own_prefix=self.own_prefix,
                 record=known_before(store),
                 remember=None if dry_run else lambda record: remember(store, record),

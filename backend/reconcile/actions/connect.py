@@ -23,6 +23,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
         basic_auth=settings.basic_auth,
         dry_run=False,
         adopt_only=True,
+        move=bool(settings.own_url),
         own_prefix=version_prefix(settings.data_dir),
         record=known_before(context.store),
         remember=lambda record: remember(context.store, record),

@@ -122,6 +122,32 @@ def test_a_dead_connection_moves_to_our_address(
     assert [hook["url"] for hook in label_studio.webhooks.values()] == [OWN + "/webhook"]
 
 
+@pytest.mark.parametrize("adopt_only", [False, True])
+def test_a_connection_is_not_moved_to_a_guess(
+    label_studio: FakeLabelStudio, client: LabelStudioClient, adopt_only: bool
+) -> None:
+    """Our web process may be stopped: the address, and its webhook, may be right."""
+    number = label_studio.add_connection("http://web:9090", "ours", state="DI")
+    hooks = dict(label_studio.webhooks)
+    report = connect(client, 1, own_url=OWN, basic_auth=LOGIN, adopt_only=adopt_only, move=False)
+    assert label_studio.connections[number]["url"] == "http://web:9090"
+    assert set(label_studio.webhooks) == set(hooks)
+    assert any("RAREFIRST_OWN_URL" in said for said in report.notes)
+    assert kept(report).url == "http://web:9090"
+
+
+def test_without_consent_no_model_version_may_be_replaced(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    asked = kept(connect(client, 1, own_url=OWN, basic_auth=LOGIN))
+    assert asked.replaceable_model_version is not None
+    label_studio.project["model_version"] = "rarefirst"
+    again = kept(connect(client, 1, own_url=OWN, basic_auth=LOGIN, record=asked, consent=False))
+    assert again.replaceable_model_version == asked.replaceable_model_version
+    fresh = kept(connect(client, 1, own_url=OWN, basic_auth=LOGIN, consent=False))
+    assert fresh.replaceable_model_version is None
+
+
 def test_a_403_that_connects_all_the_same_is_undone(
     label_studio: FakeLabelStudio, client: LabelStudioClient
 ) -> None:

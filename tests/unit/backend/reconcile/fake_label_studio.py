@@ -232,7 +232,10 @@ class FakeLabelStudio:
         return row
 
     def update_connection(self, connection_id: int, **fields: object) -> Connection:
-        return next(row for row in self.connection_rows if row.id == connection_id)
+        row = next(row for row in self.connection_rows if row.id == connection_id)
+        changed = row.model_copy(update={"url": fields.get("url", row.url)})
+        self.connection_rows[self.connection_rows.index(row)] = changed
+        return changed
 
     def delete_connection(self, connection_id: int) -> None:
         for row in self.connection_rows:

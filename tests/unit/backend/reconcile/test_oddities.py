@@ -252,6 +252,29 @@ def test_a_renamed_connection_changes_nothing(
     assert report(store).drift == ()
 
 
+@pytest.mark.parametrize("by", ["loop", "command"])
+@pytest.mark.parametrize(
+    ("own_url", "then"), [("", OTHER), ("http://known:9090", "http://known:9090")]
+)
+def test_a_connection_through_which_nothing_answers_is_moved_only_to_a_known_address(
+    start: Start, label_studio: FakeLabelStudio, by: str, own_url: str, then: str
+) -> None:
+    """Our web process may just be stopped: its address is not given up for a guess."""
+    reconciler = start(own_url=own_url)
+    ours = unpublished_name(reconciler.settings.data_dir)
+    (row,) = label_studio.connection_rows
+    asleep = {"url": OTHER, "state": "DI", "model_version": ours}
+    label_studio.connection_rows = [row.model_copy(update=asleep)]
+    label_studio.answers = {}
+    if by == "loop":
+        run(reconciler)
+    else:
+        reconciler.connect(1, own_url=None, dry_run=False)
+    (row,) = label_studio.connection_rows
+    assert row.url == then
+    assert f"{then}/webhook" in {hook.url for hook in label_studio.webhook_rows}
+
+
 def test_of_two_connections_the_older_counts_and_the_next_takes_its_place(
     start: Start, label_studio: FakeLabelStudio
 ) -> None:
