@@ -19,6 +19,7 @@ _FUTURE_S = 5.0
 _BEATS_S = 1.25 * heartbeat.HEARTBEAT_S
 _WAIT_S = (2.0, 4.0)
 _SLOW_S = 0.5
+_UNAUTHORIZED = 401
 
 
 def queue(facts: ServiceFacts) -> Iterator[Finding]:
@@ -129,9 +130,9 @@ def web(facts: ServiceFacts) -> Iterator[Finding]:
 def _web_at(facts: ServiceFacts, url: str) -> Iterator[Finding]:
     shown_url = shown(url)
     began = time.monotonic()
-    health = _ask(url + "/health", None)
+    answered, health = _ask(url + "/health", None)
     took = time.monotonic() - began
-    if health is None:
+    if not answered:
         yield error(
             "web.absent",
             f"nothing answers at {shown_url}",
@@ -154,8 +155,19 @@ def _web_at(facts: ServiceFacts, url: str) -> Iterator[Finding]:
 def _login(facts: ServiceFacts, url: str, shown_url: str, took: float) -> Iterator[Finding]:
     """Whether it is the web part of this data directory, with this password."""
     login = facts.settings.basic_auth
-    answer = _ask(url + "/versions", login)
-    if answer is None:
+    status, answer = _ask(url + "/versions", login)
+    if not status:
+        yield warning(
+            "web.no_answer",
+            f"the rarefirst at {shown_url} answers /health, but not /versions within "
+            f"{_WAIT_S[1]:g} s",
+            why="it is overloaded or hangs: Label Studio's calls may fail too, and its data "
+            "directory and password could not be compared",
+            mend="see the log of the web part; give the machine more cores, or the web part more "
+            "processes (WORKERS), then run `rarefirst doctor` again",
+        )
+        return
+    if status == _UNAUTHORIZED:
         yield error(
             "web.login",
             f"the rarefirst at {shown_url} refuses the user and password of this environment",
@@ -184,7 +196,7 @@ def _login(facts: ServiceFacts, url: str, shown_url: str, took: float) -> Iterat
             f"{facts.data_dir.resolve()}), or give one of the two another PORT",
         )
         return
-    if login is not None and _ask(url + "/versions", None) is not None:
+    if login is not None and _ask(url + "/versions", None)[0] not in (0, _UNAUTHORIZED):
         yield warning(
             "web.open",
             f"the rarefirst at {shown_url} asks for no password, though one is set here",
@@ -203,20 +215,19 @@ def _login(facts: ServiceFacts, url: str, shown_url: str, took: float) -> Iterat
     yield ok("web", f"our web part answers at {shown_url} in {took * 1000:.0f} ms")
 
 
-def _ask(url: str, login: tuple[str, str] | None) -> dict[str, object] | None:
-    """The JSON object at a URL; None where nobody answers, empty where it is something else."""
+def _ask(url: str, login: tuple[str, str] | None) -> tuple[int, dict[str, object]]:
+    """Status and JSON object at a URL: 0 where nobody answers, empty where it is something else."""
     with requests.Session() as session:
         session.trust_env = False  # no proxy, no .netrc: what is on this machine is asked itself
         try:
             answer = session.get(url, auth=login, timeout=_WAIT_S, allow_redirects=False)
-            if answer.status_code == 401:
-                return None
-            body: object = answer.json()
-        except requests.JSONDecodeError:
-            return {}
         except (requests.RequestException, UnicodeDecodeError):
-            return None
-    return body if isinstance(body, dict) else {}
+            return 0, {}
+    try:
+        body: object = answer.json()
+    except (requests.JSONDecodeError, UnicodeDecodeError):
+        return answer.status_code, {}
+    return answer.status_code, body if isinstance(body, dict) else {}
 
 
 def _local(host: str) -> str:

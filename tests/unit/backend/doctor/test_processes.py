@@ -157,6 +157,20 @@ def test_a_rarefirst_with_another_password(settings: Settings, serve: Serve) -> 
     assert severities(processes.web(web(settings, serve(reply).url))) == {"web.login": "error"}
 
 
+def test_a_web_part_that_hangs_is_not_taken_for_another_password(
+    settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_WAIT_S", (0.2, 0.2))
+
+    def reply(request: Request) -> Answer:
+        if request.path != "/health":
+            time.sleep(0.6)
+        return Answer(200, {"model_class": "rarefirst", "versions": []})
+
+    found = severities(processes.web(web(settings, serve(reply).url)))
+    assert found == {"web.no_answer": "warning"}
+
+
 def test_a_rarefirst_under_a_server_that_lists_no_versions(
     settings: Settings, serve: Serve
 ) -> None:
