@@ -171,11 +171,16 @@ def _not_reached(facts: ProjectFacts, connection: Connection) -> Finding:
         )
     own = facts.service.settings.url
     if not same_address(connection.url, own):
+        known = bool(facts.service.settings.own_url)
         return error(
             "connection.address",
-            f"Label Studio calls {url}, where nothing answers it; our address is {shown(own)}",
+            f"Label Studio calls {url}, where nothing answers it; our address is "
+            + (shown(own) if known else f"not known (perhaps {shown(own)})"),
             why=_UNSERVED,
-            mend="`rarefirst doctor --fix` gives the connection our address (RAREFIRST_OWN_URL)",
+            mend="`rarefirst doctor --fix` gives the connection our address (RAREFIRST_OWN_URL)"
+            if known
+            else "set RAREFIRST_OWN_URL to our address as Label Studio reaches it, or `rarefirst "
+            f"connect --project {facts.id} --url ADDRESS`",
         )
     what = refusal or "nothing answers it there"
     return error(
@@ -190,6 +195,7 @@ def _not_reached(facts: ProjectFacts, connection: Connection) -> Finding:
 
 def webhook(facts: ProjectFacts) -> Iterator[Finding]:
     """Events are sent to us, once each, with our password."""
+    yield from _elsewhere_too(facts)
     settings = facts.service.settings
     by_timer = _BY_TIMER.format(settings.timer_s)
     refusal = facts.client.address_refusal(facts.id, facts.hook_url, of="webhook")
@@ -219,14 +225,6 @@ def webhook(facts: ProjectFacts) -> Iterator[Finding]:
             mend="`rarefirst doctor --fix`, or delete all but one in the project's settings, "
             "Webhooks",
         )
-    for hook in stray(facts):
-        yield warning(
-            "webhook.stray",
-            f"a webhook of ours leads to {shown(hook.url)}",
-            why="annotators wait up to a second for each event that nobody takes there, and it "
-            "sends our password there",
-            mend="`rarefirst doctor --fix`, or delete it in the project's settings, Webhooks",
-        )
 
 
 def _like_ours(facts: ProjectFacts, hook: Webhook, by_timer: str) -> Iterator[Finding]:
@@ -245,16 +243,49 @@ def _like_ours(facts: ProjectFacts, hook: Webhook, by_timer: str) -> Iterator[Fi
         yield ok("webhook", f"events are sent to {shown(hook.url)}")
 
 
+def _elsewhere_too(facts: ProjectFacts) -> Iterator[Finding]:
+    """Webhooks that send our password where no connection leads.
+
+    First of all: another webhook that is made for us takes the stray one's place in our notes.
+    """
+    strays = stray(facts)
+    for hook in strays:
+        yield warning(
+            "webhook.stray",
+            f"a webhook of ours leads to {shown(hook.url)}",
+            why="annotators wait up to a second for each event that nobody takes there, and it "
+            "sends our password there",
+            mend="`rarefirst doctor --fix`, or delete it in the project's settings, Webhooks",
+        )
+    for hook in _unowned(facts):
+        if hook not in strays and carries_login(hook, facts.service.settings.basic_auth):
+            yield warning(
+                "webhook.carries_login",
+                f"a webhook that we do not know sends our password to {shown(hook.url)}, where no "
+                "connection of the project leads",
+                why="it may be one of ours from an earlier address, or somebody's own; annotators "
+                "wait up to a second for each event that nobody takes there",
+                mend="delete it in the project's settings, Webhooks, unless somebody needs it",
+            )
+
+
 def stray(facts: ProjectFacts) -> list[Webhook]:
-    """Webhooks that are ours by what they carry or by our own notes, and lead elsewhere."""
-    record, login = facts.record, facts.service.settings.basic_auth
-    known = None if record is None else record.webhook_id
-    lead_here = {c.url.rstrip("/") + "/webhook" for c in facts.ours}
+    """Webhooks that are ours by our own notes, and lead where no connection leads.
+
+    The login alone does not make one ours: another rarefirst, or a program of the user's, may have
+    the same.
+    """
+    record = facts.record
+    return [hook for hook in _unowned(facts) if record is not None and hook.id == record.webhook_id]
+
+
+def _unowned(facts: ProjectFacts) -> list[Webhook]:
+    """Webhooks at an address where no connection of the project leads, ours or another's."""
+    addresses = [c.url.rstrip("/") + "/webhook" for c in facts.called.connections]
     return [
         hook
         for hook in facts.webhooks
-        if hook.url.rstrip("/") not in lead_here
-        and (hook.id == known or carries_login(hook, login))
+        if not any(same_address(hook.url, address) for address in addresses)
     ]
 
 

@@ -18,7 +18,7 @@ from backend.doctor.finding import (
     shown,
     warning,
 )
-from backend.doctor.fixes import FIXES, Mender
+from backend.doctor.fixes import Mender, fix_for
 from backend.doctor.table import PROJECT, SERVICE, Check, Facts
 from backend.errors import BackendError, LabelStudioUnavailable, ProjectGone, Unauthorized
 from backend.settings import Settings
@@ -26,6 +26,8 @@ from backend.settings import Settings
 logger = logging.getLogger(__name__)
 
 _AWAY = "label studio"
+#: A finding's code or a check's name, and the project that it is about.
+_Key = tuple[str, int | None]
 
 
 def examine(
@@ -50,12 +52,8 @@ def examine(
         mender = Mender(run.facts, dry_run=dry_run)
         treated = [mender.mend(finding) for finding in first]
         if not dry_run and any(finding.action for finding in treated):
-            run = _Run(settings, project_id)
-            left = {(finding.code, finding.project) for finding in run.findings}
-            mended = [_judged(finding, left) for finding in treated if finding.action]
-            refused = {(f.code, f.project): f for f in mended if not f.fixed}
-            now = [refused.get((f.code, f.project), f) for f in run.findings]
-            run.findings[:] = [*(f for f in mended if f.fixed), *now]
+            before, run = run, _Run(settings, project_id)
+            run.findings[:] = _judged(treated, before, run)
         else:
             run.findings[:] = treated
     findings = tuple(run.findings)
@@ -70,18 +68,53 @@ def examine(
     )
 
 
-def _judged(finding: Finding, left: set[tuple[str, int | None]]) -> Finding:
-    """A treated finding is mended where the second look does not find it any more."""
-    return finding.model_copy(update={"fixed": (finding.code, finding.project) not in left})
+def _judged(treated: Sequence[Finding], before: _Run, after: _Run) -> list[Finding]:
+    """First what is mended, then what the second look found, with what was tried against it.
+
+    Mended is what a fix did not fail at, and what the check that had found it does not find any
+    more. A check that could not be made again proves nothing: its findings stay as they were.
+    """
+    found = {_key(finding) for finding in after.findings}
+    mended: list[Finding] = []
+    unknown: list[Finding] = []
+    tried: dict[_Key, Finding] = {}
+    for finding in treated:
+        key = _key(finding)
+        if not finding.action:
+            continue
+        if key in found:
+            tried[key] = finding
+        elif before.found_by[key] not in after.finished:
+            unknown.append(finding.model_copy(update={"fixed": False}))
+        elif finding.fixed is None:
+            mended.append(finding.model_copy(update={"fixed": True}))
+    now = [
+        f.model_copy(update={"fixed": False, "action": tried[_key(f)].action})
+        if _key(f) in tried
+        else f
+        for f in after.findings
+    ]
+    return [*mended, *unknown, *now]
+
+
+def _key(finding: Finding) -> _Key:
+    return finding.code, finding.project
 
 
 class _Run:
-    """Every check once."""
+    """Every check once.
+
+    Attributes:
+        found_by: which check found what.
+        finished: the checks that were made to their end.
+    """
 
     def __init__(self, settings: Settings, project_id: int | None) -> None:
         self.facts = ServiceFacts(settings)
         self.findings: list[Finding] = []
         self.skipped: list[Skipped] = []
+        self.found_by: dict[_Key, _Key] = {}
+        self.finished: set[_Key] = set()
         service = self._checks(SERVICE, self.facts, None, {})
         if project_id is not None:
             numbers: Sequence[int] = (project_id,)
@@ -112,23 +145,26 @@ class _Run:
                 self.skipped.append(Skipped(check=check.name, because=cause, project=project))
                 failed[check.name] = cause
                 continue
-            for finding in self._made(check, facts):
-                fixable = finding.code in FIXES
-                update = {"project": project, "fixable": fixable}
-                self.findings.append(finding.model_copy(update=update))
+            for found in self._made(check, facts, project):
+                fixable = fix_for(found.code, self.facts.settings) is not None
+                finding = found.model_copy(update={"project": project, "fixable": fixable})
+                self.findings.append(finding)
+                self.found_by[_key(finding)] = (check.name, project)
                 if finding.severity == "error":
                     failed.setdefault(check.name, finding.code)
                 if finding.code == "label_studio.away":
                     failed[_AWAY] = finding.code
         return failed
 
-    def _made(self, check: Check[Facts], facts: Facts) -> list[Finding]:
+    def _made(self, check: Check[Facts], facts: Facts, project: int | None) -> list[Finding]:
         """What a check finds; whatever goes wrong in it is a finding too."""
         found: list[Finding] = []
         try:
             found.extend(check.look(facts))
+            self.finished.add((check.name, project))
         except (LabelStudioUnavailable, Unauthorized) as failure:
-            found.append(_away(str(failure)))
+            gone = self._gone()
+            found.append(_away(str(failure)) if gone else _unanswered(check.name, str(failure)))
         except ProjectGone as failure:
             found.append(_refused(check.name, str(failure)))
         except BackendError as failure:
@@ -139,6 +175,19 @@ class _Run:
             found.append(_defect(check.name, failure))
         return found
 
+    def _gone(self) -> bool:
+        """Whether Label Studio answers nothing any more, asked anew: not only one request."""
+        afresh = ServiceFacts(self.facts.settings)
+        if afresh.sight.kind != "label_studio":
+            return True
+        try:
+            afresh.client.whoami()
+        except (LabelStudioUnavailable, Unauthorized):
+            return True
+        except BackendError:
+            return False
+        return False
+
 
 def _away(said: str) -> Finding:
     return error(
@@ -146,6 +195,16 @@ def _away(said: str) -> Finding:
         said,
         why="Label Studio went away, or became too slow, while it was being asked",
         mend="look at Label Studio's log and machine, then run `rarefirst doctor` again",
+    )
+
+
+def _unanswered(check: str, said: str) -> Finding:
+    return error(
+        "label_studio.unanswered",
+        f"{check}: {said}",
+        why="Label Studio answers otherwise; what this check looks at is not known, and the loop "
+        "needs it too",
+        mend="look at Label Studio's log of this moment, then run `rarefirst doctor` again",
     )
 
 

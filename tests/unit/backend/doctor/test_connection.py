@@ -10,6 +10,7 @@ import pytest
 
 from backend.doctor import connection as checks
 from backend.doctor.facts import Called
+from backend.doctor.fixes import fix_for
 from backend.errors import ProjectGone
 from backend.marks import FOLDER
 from backend.projects import ProjectStore
@@ -102,6 +103,7 @@ def test_connections_beside_ours(settings: Settings) -> None:
         ({"state": "ER", "error_message": "500 Server Error"}, "", False, "connection.refused"),
         ({"state": "DI"}, BLOCKED, False, "connection.blocked"),
         ({"state": "DI", "url": "http://old:9090"}, "", False, "connection.address"),
+        ({"state": "DI", "url": "http://old:9090/"}, BLOCKED, False, "connection.blocked"),
         ({"state": "DI"}, "", False, "connection.unreachable"),
         ({"state": "DI"}, "its name cannot be resolved there", False, "connection.unreachable"),
     ],
@@ -140,7 +142,7 @@ def test_a_password_in_an_error_message_is_not_repeated(settings: Settings) -> N
         ((webhook(actions=("TASKS_CREATED",)),), {"webhook.actions"}),
         ((webhook(send_payload=False),), {"webhook.payload"}),
         ((webhook(), webhook(2)), {"webhook.double"}),
-        ((webhook(2), webhook(3, url="http://old:9090/webhook")), {"webhook.stray"}),
+        ((webhook(2), webhook(3, url="http://old:9090/webhook")), {"webhook.carries_login"}),
         ((webhook(2), webhook(1, url="http://old:9/webhook", headers={})), {"webhook.stray"}),
         ((webhook(), webhook(7, url="http://somebody/hook", headers={})), {}),
     ],
@@ -149,6 +151,30 @@ def test_the_webhook(settings: Settings, hooks: tuple[object, ...], expected: se
     found = list(checks.webhook(project_facts(settings, hooks=hooks)))
     assert severities(found) == dict.fromkeys(expected, "warning")
     assert all(LOGIN[1] not in finding.model_dump_json() for finding in found)
+
+
+def test_a_webhook_of_another_connection_is_not_ours(settings: Settings) -> None:
+    """Another rarefirst has the same login, or its place was taken in our notes."""
+    own = project_facts(settings).service.own_prefix
+    connections = (
+        connection(own + "0", 1),
+        connection("rarefirst-000000-0", 2, url="http://Other:9090/", title="other"),
+    )
+    for known in (1, 2):
+        facts = project_facts(
+            settings,
+            connections=connections,
+            hooks=(webhook(1), webhook(2, url="http://other:9090/webhook")),
+            record=record(webhook_id=known),
+        )
+        assert checks.stray(facts) == []
+        assert severities(checks.webhook(facts)) == {}
+
+
+def test_a_stray_webhook_is_told_before_a_missing_one(settings: Settings) -> None:
+    """Mended in that order: the new webhook takes the stray one's place in our notes."""
+    facts = project_facts(settings, hooks=(webhook(1, url="http://old:9/webhook"),))
+    assert list(severities(checks.webhook(facts))) == ["webhook.stray", "webhook.missing"]
 
 
 def test_a_webhook_that_label_studio_refuses(settings: Settings) -> None:
@@ -231,3 +257,19 @@ def test_the_address_that_counts_is_the_connections(settings: Settings) -> None:
     assert facts.service.settings.url == OWN
     assert severities(checks.webhook(facts)) == {}
     assert severities(checks.reached(facts)) == {}
+
+
+@pytest.mark.parametrize(
+    ("own_url", "mend"), [("http://here:9090", "doctor --fix"), ("", "RAREFIRST_OWN_URL")]
+)
+def test_a_wrong_address_is_mended_only_by_a_known_one(
+    settings: Settings, own_url: str, mend: str
+) -> None:
+    service = service_facts(settings, settings={"own_url": own_url}, client=FakeClient())
+    row = connection(service.own_prefix + "0", url="http://old:9090", state="DI")
+    facts = project_facts(settings, service=service, connections=(row,))
+    facts.__dict__["called"] = Called((row,), reached=False)
+    (found,) = checks.reached(facts)
+    assert found.code == "connection.address"
+    assert mend in found.mend
+    assert (fix_for(found.code, service.settings) is not None) == bool(own_url)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from backend import cli_doctor
 from backend.cli import app
 from backend.doctor import examination, fixes
+from backend.doctor import facts as facts_module
 from backend.doctor.examination import examine
 from backend.doctor.facts import ProjectFacts, ServiceFacts
 from backend.doctor.finding import (
@@ -27,9 +28,11 @@ from backend.doctor.finding import (
     shown,
     warning,
 )
-from backend.doctor.fixes import FIXES, Fix
+from backend.doctor.fixes import FIXES, Fix, NotYetError
 from backend.doctor.table import PROJECT, SERVICE, Check
 from backend.errors import Busy, LabelStudioUnavailable
+from backend.labelstudio.client import LabelStudioClient
+from backend.labelstudio.inspection import Sight, SightKind
 from backend.projects import ProjectStore
 from backend.settings import Settings
 from tests.recorded import PROJECT_ID
@@ -156,19 +159,30 @@ def test_a_defect_in_one_check_hides_no_other(settings: Settings, table: Any) ->
 def mends(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Fixes for the patient's troubles."""
 
-    def set_up(patient: Patient, *names: str, busy: bool = False, works: bool = True) -> None:
+    def set_up(
+        patient: Patient,
+        *names: str,
+        busy: bool = False,
+        works: bool = True,
+        waits: bool = False,
+        breaks: str = "",
+    ) -> None:
         def mend(facts: object) -> str:
+            if waits:
+                patient.wrong.clear()  # by somebody else
+                raise NotYetError("asked for it")
             if busy:
                 raise Busy("a round runs")
             patient.mended.append("once")
             if works:
                 patient.wrong.clear()
+            if breaks:
+                patient.wrong.add(breaks)
             return "mended it"
 
         fix = Fix("mend it", mend, mend)
         made = {f"{name}.bad": fix for name in names}
         monkeypatch.setattr(fixes, "FIXES", made)
-        monkeypatch.setattr(examination, "FIXES", made)
 
     return set_up
 
@@ -212,6 +226,73 @@ def test_what_could_not_be_mended_stays(
     report = examine(settings, 1, fix=True)
     assert [(f.code, f.fixed, f.action) for f in report.findings] == [("a.bad", False, action)]
     assert report.exit_code == 2
+
+
+def test_a_check_that_could_not_be_made_again_proves_nothing(
+    settings: Settings, table: Any, mends: Any
+) -> None:
+    patient = Patient("b")
+    table((), checks(patient, {"a": (), "b": ("a",)}))
+    mends(patient, "b", breaks="a")
+    report = examine(settings, 1, fix=True)
+    assert [(f.code, f.fixed) for f in report.findings] == [("b.bad", False), ("a.bad", None)]
+    assert report.exit_code == 2
+
+
+def test_what_a_fix_did_not_bring_to_its_end_is_not_said_to_be_mended(
+    settings: Settings, table: Any, mends: Any
+) -> None:
+    patient = Patient("a")
+    table((), checks(patient, {"a": ()}))
+    mends(patient, "a", waits=True)
+    report = examine(settings, 1, fix=True)
+    assert [(f.code, f.fixed) for f in report.findings] == [("a", None)]
+
+
+def test_one_request_that_label_studio_does_not_answer_fails_one_check(
+    settings: Settings, table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(facts: object) -> Iterator[Finding]:
+        raise LabelStudioUnavailable("did not answer within 12 s")
+        yield
+
+    patient = Patient()
+    table((), (Check("slow", slow), *checks(patient, {"second": (), "third": ("slow",)})))
+    monkeypatch.setattr(examination._Run, "_gone", lambda run: False)
+    report = examine(settings, 1)
+    assert codes(report) == ["label_studio.unanswered", "second"]
+    assert "slow: did not answer within 12 s" in report.findings[0].what
+    assert [(skip.check, skip.because) for skip in report.skipped] == [
+        ("third", "label_studio.unanswered")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "failure", "gone"),
+    [
+        ("unreachable", None, True),
+        ("label_studio", LabelStudioUnavailable("slow"), True),
+        ("label_studio", None, False),
+    ],
+)
+def test_whether_label_studio_is_gone_is_asked_anew(
+    settings: Settings,
+    table: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: SightKind,
+    failure: Exception | None,
+    gone: bool,
+) -> None:
+    def whoami(client: object) -> None:
+        if failure is not None:
+            raise failure
+
+    monkeypatch.setattr(facts_module, "look_at", lambda url, timeout_s: Sight(kind))
+    monkeypatch.setattr(LabelStudioClient, "whoami", whoami)
+    table(())
+    run = examination._Run(settings, 1)
+    run.facts.__dict__["sight"] = Sight("label_studio")
+    assert run._gone() == gone
 
 
 def test_what_nothing_is_known_against_is_left(settings: Settings, table: Any, mends: Any) -> None:

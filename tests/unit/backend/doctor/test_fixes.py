@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from backend import heartbeat
+from backend import connecting, heartbeat
 from backend.doctor import fixes
 from backend.doctor.facts import ProjectFacts
 from backend.doctor.finding import error
-from backend.doctor.fixes import FIXES, Mender
-from backend.errors import NotFound
+from backend.doctor.fixes import FIXES, Mender, NotYetError
+from backend.errors import NotConnected, NotFound
+from backend.labelstudio.connection_record import ConnectionReport
 from backend.labelstudio.records import Webhook
 from backend.projects import ProjectStore, Publication, Publications
 from backend.settings import Settings
@@ -63,6 +64,45 @@ def facts_with(settings: Settings, client: Writing, **known: Any) -> ProjectFact
     return project_facts(settings, service=service_facts(settings, client=client), **known)
 
 
+def connects(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """With what a project is connected again."""
+    calls: list[dict[str, object]] = []
+
+    def connect_project(settings: Settings, project: int, **given: object) -> ConnectionReport:
+        calls.append(given)
+        return ConnectionReport(project_id=project, dry_run=False)
+
+    monkeypatch.setattr(connecting, "connect_project", connect_project)
+    return calls
+
+
+def test_connecting_again_keeps_the_address_and_consents_to_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Label Studio does not reach us while the web part is stopped: its address may be right."""
+    calls = connects(monkeypatch)
+    service = service_facts(settings, settings={"own_url": "http://here:9090"}, client=Writing())
+    row = connection(service.own_prefix + "0", url="http://web:9090", state="DI")
+    facts = project_facts(settings, service=service, connections=(row,))
+    again, moved = FIXES["sampling.other"].project, FIXES["connection.address"].project
+    assert again is not None
+    assert moved is not None
+    again(facts)
+    moved(facts)
+    assert [call["own_url"] for call in calls] == ["http://web:9090", "http://here:9090"]
+    assert [call["consent"] for call in calls] == [False, False]
+    assert [call["take_over"] for call in calls] == [False, False]
+
+
+def test_no_connection_is_made_where_it_is_gone_meanwhile(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = connects(monkeypatch)
+    with pytest.raises(NotConnected):
+        fixes._connect(facts_with(settings, Writing(), connections=()))
+    assert calls == []
+
+
 def hook(number: int, base: str, **fields: object) -> Webhook:
     return webhook(number, url=base + "/webhook", **fields)
 
@@ -93,6 +133,27 @@ def test_the_webhook_of_the_same_address_stays(settings: Settings) -> None:
     assert client.done == [("connection", 2)]
 
 
+def test_a_connection_at_an_address_that_is_only_guessed_is_left_and_said(
+    settings: Settings,
+) -> None:
+    client = Writing()
+    ours = facts_with(settings, client).service.own_prefix + "0"
+    facts = facts_with(
+        settings,
+        client,
+        connections=(
+            connection(ours, 1, url="http://web:9090"),
+            connection(ours, 2, url="http://web:9090"),
+            connection("", 3, state="DI"),
+        ),
+        hooks=(hook(3, OWN),),
+    )
+    assert facts.ours[-1].id == 3, "taken for ours by its address"
+    with pytest.raises(NotYetError, match=r"deleted 2 \(http://web:9090\); left 3 \("):
+        fixes._delete_doubles(facts)
+    assert client.done == [("connection", 2)]
+
+
 def test_of_two_webhooks_the_one_that_we_know_stays(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,12 +166,18 @@ def test_of_two_webhooks_the_one_that_we_know_stays(
     assert client.done == [("webhook", 5)], "7 is gone already, which is what was wanted"
 
 
-def test_only_webhooks_of_ours_are_stray(settings: Settings) -> None:
+def test_only_the_webhook_that_we_know_is_stray(settings: Settings) -> None:
     client = Writing()
     facts = facts_with(
         settings,
         client,
-        hooks=(webhook(1), hook(2, "http://old:9090"), hook(3, "http://somebody", headers={})),
+        hooks=(
+            webhook(1),
+            hook(2, "http://old:9090"),
+            hook(3, "http://somebody", headers={}),
+            hook(4, "http://same-login:9090"),
+        ),
+        record=record(webhook_id=2),
     )
     assert fixes._delete_stray_hooks(facts) == "deleted http://old:9090/webhook"
     assert client.done == [("webhook", 2)]
@@ -137,18 +204,24 @@ def test_the_published_queue_is_put_back(settings: Settings, store: ProjectStore
 
 def test_nothing_is_put_back_before_the_first_queue(settings: Settings) -> None:
     client = Writing()
-    assert "the loop does it" in fixes._serve_ours(facts_with(settings, client))
+    with pytest.raises(NotYetError, match="the loop does it"):
+        fixes._serve_ours(facts_with(settings, client))
     assert client.done == []
 
 
-def test_a_queue_whose_scores_are_gone_is_asked_for_again(
-    settings: Settings, store: ProjectStore
+@pytest.mark.parametrize("waits_for", ["worker", "resume"])
+def test_nothing_is_emptied_while_nobody_publishes(
+    settings: Settings, store: ProjectStore, waits_for: str
 ) -> None:
+    if waits_for == "resume":
+        heartbeat.begin(settings.data_dir, 1)
+        store.path("paused").touch()
     client = Writing()
     facts = facts_with(settings, client, predictions={})
     store.write("publication.json", Publications(published=publication("rarefirst-x-v0001-aaaa")))
-    assert "when it runs" in fixes._serve_ours(facts)
-    assert client.done == [("project", {"model_version": ""})]
+    with pytest.raises(NotYetError, match=f"it waits until .*{waits_for}"):
+        fixes._serve_ours(facts)
+    assert client.done == []
     assert store.hinted_at("changed") is not None
 
 
@@ -165,6 +238,7 @@ def test_a_worker_that_lives_is_waited_for(settings: Settings, store: ProjectSto
     thread.start()
     assert fixes._publish_again(facts) == "published again as new"
     thread.join()
+    assert facts.client.done == [("project", {"model_version": ""})]  # type: ignore[attr-defined]
 
 
 def test_a_worker_that_does_not_publish_is_not_waited_for_ever(
@@ -174,7 +248,8 @@ def test_a_worker_that_does_not_publish_is_not_waited_for_ever(
     monkeypatch.setattr(fixes, "_PUBLISHED_WITHIN_S", 0.1)
     store.write("publication.json", Publications(published=publication("old")))
     facts = facts_with(settings, Writing(), predictions={})
-    assert "did not come within" in fixes._publish_again(facts)
+    with pytest.raises(NotYetError, match="did not come within"):
+        fixes._publish_again(facts)
 
 
 def test_predictions_are_used_again_and_the_queue_put_back(
