@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
+from models.backbones.avif_guard import Unreadable, coded_sizes
 from models.backbones.image_guard import is_cut_off, size_before_opening
 from models.errors import DamagedImage, ImageError
 from models.image_kinds import kind_of
@@ -38,6 +39,8 @@ _TIFF_BITS, _TIFF_TILE = 258, (322, 323)
 _BAND_PX = 1 << 20  # converted at a time: wide numbers take eight bytes each
 _LARGE_PX = 16_000_000
 _one_large_at_a_time = threading.Lock()
+# Photograph, alpha, gain map and thumbnails together, of the pixels that the file says.
+_AVIF_CODED, _AVIF_SMALL_PX = 4, 1_000_000
 
 
 def open_image(source: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -66,6 +69,8 @@ def open_image(source: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> Image.I
         image = Image.open(io.BytesIO(data), formats=[kind.format])
     _check_size(image.size, max_pixels)
     _check_tile(image)
+    if kind.format == "AVIF":
+        _check_coded(data, image.size, max_pixels)
     return image
 
 
@@ -110,6 +115,23 @@ def _check_tile(image: Image.Image) -> None:
         )
 
 
+def _check_coded(data: bytes, said: tuple[int, int], max_pixels: int) -> None:
+    """An AVIF's decoder takes memory for what is coded, then scales to what the file says."""
+    try:
+        sizes = coded_sizes(data)
+    except Unreadable as error:
+        raise DamagedImage(
+            f"the AVIF image is damaged or cut off ({error}); upload it again"
+        ) from None
+    for size in sizes:
+        _check_size(size, max_pixels)
+    coded = sum(width * height for width, height in sizes)
+    if coded > _AVIF_CODED * max(said[0] * said[1], _AVIF_SMALL_PX):
+        raise DamagedImage(
+            f"the AVIF image is damaged: it says {said[0]} x {said[1]} pixels and holds {coded:,}"
+        )
+
+
 @contextmanager
 def _decoding(what: str) -> Iterator[None]:
     """Whatever a decoder raises about a damaged file is one kind of error."""
@@ -138,7 +160,8 @@ def _said(error: Exception) -> str:
 @contextmanager
 def _room_for(image: Image.Image) -> Iterator[None]:
     """Decode large images one at a time: several threads do not multiply their memory."""
-    if image.width * image.height < _LARGE_PX:
+    at_most = _AVIF_CODED if image.format == "AVIF" else 1
+    if image.width * image.height * at_most < _LARGE_PX:
         yield
         return
     with _one_large_at_a_time:

@@ -148,6 +148,14 @@ def too_large() -> dict[str, bytes]:
     }  # fmt: skip
 
 
+def lying_avif(coded: tuple[int, int], **options: object) -> bytes:
+    """An AVIF of any size that says it has 16 by 16 pixels; the decoder scales it to these."""
+    data = saved(Image.new("RGB", coded), "AVIF", speed=10, **options)
+    said = struct.pack(">II", *coded)
+    assert data.count(b"ispe" + bytes(4) + said) == 1
+    return _put(data, b"ispe", 4, struct.pack(">II", 16, 16))
+
+
 def hungry() -> dict[str, bytes]:
     """Files of modest size that a careless reader spends much memory on."""
     unpacked = zlib.compress(bytes(100 << 20), 1)
@@ -161,5 +169,6 @@ def hungry() -> dict[str, bytes]:
         + chunk(b"IDAT", unpacked)
         + chunk(b"IEND", b""),
         "tiff tile": tiff_in_tiles(30_000),
+        "avif behind a small ispe": lying_avif((8000, 8000)),
         "jpeg 2000 codestream": _put(jp2, b"\xff\x51", 4, struct.pack(">II", 30_000, 30_000)),
     }

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageCms, features
 
+from models.backbones.avif_guard import Unreadable, coded_sizes
 from models.backbones.images import as_rgb, open_image
 from models.errors import DamagedImage, ImageError
 from models.image_kinds import kind_of
@@ -360,6 +361,33 @@ def test_tiles_larger_than_the_picture_are_refused() -> None:
         open_image(made.tiff_in_tiles(30_000))
 
 
+def test_an_avif_is_judged_by_what_is_coded_not_by_what_it_says() -> None:
+    with pytest.raises(ImageError, match="2000 x 1500 pixels, at most 1,000,000"):
+        open_image(made.lying_avif((2000, 1500)), max_pixels=1_000_000)
+    with pytest.raises(DamagedImage, match="says 16 x 16 pixels and holds 5,000,000"):
+        open_image(made.lying_avif((2500, 2000)))
+    clear = noise()
+    clear.putalpha(128)
+    assert coded_sizes(saved(clear, "AVIF")) == [(56, 40), (56, 40)]  # the second is alpha
+    assert set(coded_sizes(saved(noise(), "AVIF", save_all=True, append_images=[noise()]))) == {
+        (56, 40)
+    }
+
+
+def test_avif_parts_that_have_no_end_are_refused() -> None:
+    whole = saved(noise(), "AVIF")
+    extents = struct.pack(">BxxxHHHHH", 0, 0, 60_000, 1, 0, 60_000)
+    for data, said in (
+        (whole + b"iloc" + extents + b"\x00\x01\x00\x00\xff\xff" * 60_000, "more parts"),
+        (whole + b"\x00\x10\x00\x00stbl" * 60_000, "more parts"),
+        (whole.replace(b"iloc", b"ilok"), "no AV1 picture"),
+    ):
+        with pytest.raises(Unreadable, match=said):
+            coded_sizes(data)
+    with pytest.raises(DamagedImage, match="it has more parts than any picture"):
+        open_image(whole + b"\x00\x10\x00\x00stbl" * 60_000)
+
+
 _MEASURE = """
 import io, resource, sys
 from models.backbones.images import as_rgb, open_image
@@ -391,4 +419,4 @@ def test_no_file_costs_memory_beyond_what_it_shows() -> None:
         [sys.executable, "-c", _MEASURE], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("read 16"), done.stdout  # MiB: the first that took more is named
+    assert done.stdout.startswith("read 17"), done.stdout  # MiB: the first that took more is named
