@@ -55,6 +55,7 @@ logger = logging.getLogger(__name__)
 Remember = Callable[[ConnectionRecord], None]
 
 TITLE = "rarefirst"
+_UNANSWERED = "DI"
 
 
 def connect(
@@ -288,7 +289,9 @@ class _Connecting:
         wrong_login = self.basic_auth is not None and (
             connection.auth_method != "BASIC_AUTH"
             or connection.basic_auth_user != self.basic_auth[0]
-            or connection.state != "CO"
+            # Whether the password is right is not seen where nothing answers, and Label Studio
+            # refuses to change a connection to such an address.
+            or connection.state not in (CONNECTED, _UNANSWERED)
         )
         url = self.own_url if wrong_address else connection.url
         before = f"{connection.url} ({connection.title})"

@@ -127,11 +127,20 @@ def test_a_connection_is_not_moved_to_a_guess(
     label_studio: FakeLabelStudio, client: LabelStudioClient, adopt_only: bool
 ) -> None:
     """Our web process may be stopped: the address, and its webhook, may be right."""
-    number = label_studio.add_connection("http://web:9090", "ours", state="DI")
+    number = label_studio.add_connection(
+        "http://web:9090",
+        "ours",
+        state="DI",
+        auth_method="BASIC_AUTH",
+        basic_auth_user=LOGIN[0],
+    )
+    label_studio.writes.clear()
     hooks = dict(label_studio.webhooks)
     report = connect(client, 1, own_url=OWN, basic_auth=LOGIN, adopt_only=adopt_only, move=False)
     assert label_studio.connections[number]["url"] == "http://web:9090"
     assert set(label_studio.webhooks) == set(hooks)
+    refused_by_the_real_one = f"PATCH /api/ml/{number}"
+    assert refused_by_the_real_one not in label_studio.writes
     assert any("RAREFIRST_OWN_URL" in said for said in report.notes)
     assert kept(report).url == "http://web:9090"
 
