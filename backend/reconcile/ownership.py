@@ -24,7 +24,8 @@ class Ownership:
     Attributes:
         ours: we may switch it.
         owner: whose it is, in words, where it is not ours.
-        lost: it is ours, but Label Studio no longer holds the scores of the published queue.
+        lost: it is ours, but the published queue is not served: its scores are gone, or a person
+            said that what is served instead may be replaced.
         older: it is an earlier queue of ours, which the next publication takes the place of.
     """
 
@@ -45,9 +46,12 @@ def ownership(context: ProjectContext, publications: Publications) -> Ownership:
     allowed = {""} if served is None else set()
     if publications.candidate is not None:
         allowed.add(publications.candidate.name)
-    if now in allowed or (record is not None and _consented(now, record.replaceable_model_version)):
-        return Ownership(True)
     prefix = version_prefix(context.settings.data_dir)
+    if now in allowed:
+        return Ownership(True)
+    if record is not None and _consented(now, record.replaceable_model_version, prefix):
+        # Nothing may be due: what was asked for is one publication, whose switch uses this up.
+        return Ownership(True, lost=served is not None)
     if served is None:
         ours = _nothing_published_yet(context, now, prefix)
     else:
@@ -66,15 +70,18 @@ def ownership(context: ProjectContext, publications: Publications) -> Ownership:
     return Ownership(True) if ours else Ownership(False, _owner(context, now, served))
 
 
-def _consented(now: str, replaceable: str | None) -> bool:
+def _consented(now: str, replaceable: str | None, own_prefix: str) -> bool:
     """Whether the user said that this version may be replaced.
 
     Another rarefirst may have published again since: what was said holds for all its versions.
+    Of ours it holds for that one only: which of them a person chooses later is another matter.
     """
     if replaceable is None:
         return False
+    if now == replaceable:
+        return True
     mark = rarefirst_mark(now)
-    return now == replaceable or (mark != "" and mark == rarefirst_mark(replaceable))
+    return mark not in ("", rarefirst_mark(own_prefix)) and mark == rarefirst_mark(replaceable)
 
 
 def _nothing_published_yet(context: ProjectContext, now: str, prefix: str) -> bool:

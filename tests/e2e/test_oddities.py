@@ -296,6 +296,11 @@ def test_other_backends_beside_ours(
         told(backend, project, "why_not", f"set by another rarefirst ({theirs[:-1]})")
         backend.command("connect", "--project", str(project.id), "--take-over")
         eventually(lambda: shown(project).startswith(ours), "ours serves again")
+        # Also where neither has anything new to say.
+        calm(backend, project)
+        for service, mark in ((other, theirs), (backend, ours)):
+            service.command("connect", "--project", str(project.id), "--take-over")
+            eventually(lambda mark=mark: shown(project).startswith(mark), f"{mark} serves")
 
         # One leaves; what the others have stays.
         said = " ".join(other.command("disconnect", "--project", str(project.id)).split())

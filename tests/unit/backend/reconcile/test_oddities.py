@@ -12,14 +12,16 @@ from typing import cast
 
 import pytest
 
-from backend.errors import ConnectionIncomplete, LabelStudioUnavailable
+from backend.errors import AddressBlocked, ConnectionIncomplete, LabelStudioUnavailable
 from backend.instance import unpublished_name, version_prefix
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.connection_record import ConnectionRecord
 from backend.projects import ProjectStore, ProjectStores, Publication
+from backend.reconcile.connected import cut_off, leave
 from backend.reconcile.loop import Reconciler
 from backend.reports import ProjectReport
 from backend.settings import Settings
+from backend.versions import activate_version
 from tests.unit.backend.reconcile.fake_label_studio import CONFIG, FakeLabelStudio
 
 Start = Callable[..., Reconciler]
@@ -186,6 +188,70 @@ def test_plain_connect_takes_back_what_is_ours(start: Start, label_studio: FakeL
         reconciler.connect(1, own_url=None, dry_run=False)
         run(reconciler)
         assert shows(label_studio) == served(store).name != newest
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+@pytest.mark.parametrize("by_hand", ["", "rarefirst", "earlier"])
+def test_plain_connect_takes_back_at_once_and_once(
+    start: Start, label_studio: FakeLabelStudio, by_hand: str, pinned: bool
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    earlier = served(store).name
+    label_more(label_studio)
+    run(reconciler)
+    if pinned:
+        activate_version(reconciler.settings, 1, served(store).version)
+        run(reconciler)
+    newest = served(store).name
+    label_studio.settings["model_version"] = earlier if by_hand == "earlier" else by_hand
+    run(reconciler)
+    assert shows(label_studio) != newest
+    before = len(label_studio.imports)
+    reconciler.connect(1, own_url=None, dry_run=False)
+    for _ in range(3):
+        run(reconciler)
+    assert shows(label_studio) == served(store).name != newest
+    assert len(label_studio.imports) == before + 1
+    # It was asked for once: who sets it again means it.
+    label_studio.settings["model_version"] = ""
+    run(reconciler)
+    assert shows(label_studio) == ""
+    assert len(label_studio.imports) == before + 1
+
+
+def test_take_over_takes_another_backends_place_without_a_label(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    some = list(label_studio.task_rows)[-1]
+    label_studio.predictions[label_studio.new_id()] = (some, "yolo-7", 0.5)
+    label_studio.settings["model_version"] = "yolo-7"
+    run(reconciler)
+    reconciler.connect(1, own_url=None, dry_run=False)
+    run(reconciler)
+    assert shows(label_studio) == "yolo-7"
+    reconciler.connect(1, own_url=None, dry_run=False, take_over=True)
+    run(reconciler)
+    run(reconciler)
+    assert shows(label_studio) == served(store).name
+    assert len(label_studio.imports) == 2
+
+
+def test_connecting_while_we_serve_says_nothing_of_our_earlier_queues(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    first = served(store).name
+    label_more(label_studio)
+    run(reconciler)
+    reconciler.connect(1, own_url=None, dry_run=False)
+    label_studio.settings["model_version"] = first
+    run(reconciler)
+    assert shows(label_studio) == first
+    assert any("an earlier queue of ours" in line for line in report(store).drift)
 
 
 def test_the_title_chosen_by_hand_says_what_it_does(
@@ -411,8 +477,11 @@ def test_two_rarefirsts_do_not_fight(
     run(b)
     assert str(shows(label_studio)).startswith(prefix_b)
     assert all(name.startswith(prefix_b) for name in work(1))
-    # And back.
+    # And back, although nothing is new.
+    run(a)
     a.connect(1, own_url=None, dry_run=False, take_over=True)
+    run(a)
+    run(b)
     run(a)
     assert all(name.startswith(prefix_a) for name in work(1))
     assert store_a.publications().leftovers == store_b.publications().leftovers == ()
@@ -787,3 +856,154 @@ def test_disconnecting_does_not_wait_for_old_scores_to_be_deleted(
     assert store.publications().leftovers != (), "the round gave way"
     leaving.join(30)
     assert label_studio.predictions == {}
+
+
+# Disconnecting that is killed ------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """kill -9: nothing after it runs."""
+
+
+def test_a_disconnect_killed_while_deleting_scores_is_finished_by_a_second_one(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    worker = start()
+    label_studio.settings["sampling"] = "Uniform sampling"
+    run(worker)
+    imports = len(label_studio.imports)
+
+    def kill(name: str) -> None:
+        if name == "delete_prediction" and label_studio.calls[name] > 3:
+            raise Killed
+
+    label_studio.fail = kill
+    with pytest.raises(Killed):
+        start().disconnect(1, dry_run=False)
+    label_studio.fail = lambda name: None
+    for _ in range(2):
+        assert worker.discover() == [], "the loop leaves it alone"
+    assert len(label_studio.imports) == imports
+    label_studio.settings["sampling"] = UNCERTAIN  # as if it had died before
+    start().disconnect(1, dry_run=False)
+    assert label_studio.settings["sampling"] == "Uniform sampling"
+    assert label_studio.predictions == {}
+    assert label_studio.view_rows == []
+    assert not list(worker.settings.data_dir.glob("projects/*/conn*.json"))
+
+
+def test_a_disconnect_killed_before_the_connection_is_deleted_is_as_if_connected_by_hand(
+    start: Start, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = start()
+    first = served(run(worker)).name
+
+    def kill(connection_id: int) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(label_studio, "delete_connection", kill)
+        with pytest.raises(Killed):
+            start().disconnect(1, dry_run=False)
+    store = run(worker)
+    assert shows(label_studio) == served(store).name != first
+    assert len(label_studio.webhook_rows) == 1
+    worker.disconnect(1, dry_run=False)
+    assert label_studio.settings["sampling"] == SEQUENTIAL, "what was there before us is known"
+    assert label_studio.connection_rows == []
+    assert label_studio.predictions == {}
+
+
+def test_scores_that_cannot_be_deleted_do_not_end_the_disconnect(
+    start: Start, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.labelstudio.deletion._AGAIN_S", 0.0)
+    reconciler = start()
+    run(reconciler)
+
+    def locked(name: str) -> None:
+        if name == "delete_prediction" and label_studio.calls[name] in (2, 3):
+            raise LabelStudioUnavailable("Label Studio answered 500: database is locked")
+
+    label_studio.fail = locked
+    outcome = reconciler.disconnect(1, dry_run=False)
+    assert len(label_studio.predictions) == 1
+    assert any(note.startswith("1 of 8 scores could not be deleted") for note in outcome.notes)
+    assert reconciler.discover() == []
+    outcome = reconciler.disconnect(1, dry_run=False)
+    assert outcome.notes == ()
+    assert label_studio.predictions == {}
+
+
+@pytest.mark.parametrize("going", [leave, cut_off])
+def test_no_connection_is_left_without_its_project(
+    start: Start,
+    label_studio: FakeLabelStudio,
+    monkeypatch: pytest.MonkeyPatch,
+    going: Callable[[ProjectStore], None],
+) -> None:
+    store = run(start())
+    unlink, seen = Path.unlink, []
+
+    def watched(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        if path.parent == store.root:
+            seen.append(
+                (store.path("project.json").exists(), store.path("connection.json").exists())
+            )
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    going(store)
+    assert seen
+    assert (False, True) not in seen
+
+
+def test_disconnect_goes_by_the_projects_own_pause(
+    start: Start, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconciler = start()
+    run(reconciler)
+    (row,) = label_studio.connection_rows
+    label_studio.connection_rows = [
+        row.model_copy(update={"extra_params": {"delete_pause_s": 0.125}})
+    ]
+    (store,) = reconciler.discover()
+    store.hint("settings")
+    run(reconciler, reason="hint")
+    slept: list[float] = []
+    monkeypatch.setattr("backend.labelstudio.disconnection.time.sleep", slept.append)
+    reconciler.disconnect(1, dry_run=False)
+    assert slept == [0.125] * 8
+
+
+def test_a_problem_of_adopting_is_forgotten_when_connected_anew(
+    start: Start, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_studio.webhook_rows.clear()
+    worker = start()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AddressBlocked("private addresses are blocked", status=400)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(label_studio, "create_webhook", refuse)
+        store = run(worker)
+    assert any("SSRF_PROTECTION" in problem for problem in report(store).problems)
+    start().connect(1, own_url=None, dry_run=False)
+    run(worker, reason="hint")
+    assert not any("SSRF_PROTECTION" in problem for problem in report(store).problems)
+
+
+def test_many_old_scores_are_not_taken_for_an_endless_round(
+    start: Start, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconciler = start()
+    store = run(reconciler)
+    old = version_prefix(reconciler.settings.data_dir) + "v0000-old"
+    some = list(label_studio.task_rows)[-1]
+    for _ in range(400):
+        label_studio.predictions[label_studio.new_id()] = (some, old, 0.5)
+    monkeypatch.setattr("backend.reconcile.loop._MOST_STEPS", 8)
+    run(reconciler)
+    assert old not in label_studio.model_versions(1)
+    assert not any("come to an end" in problem for problem in report(store).problems)
