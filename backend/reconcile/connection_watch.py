@@ -102,10 +102,10 @@ class ConnectionWatch:
             record=record,
             remember=lambda known: remember(context.store, known),
         )
-        context.standing_problems[:] = report.problems
         if report.record is None:
             return record
         settle(context.store, report.record)
+        context.connected_with(report.record, report.problems)
         return report.record
 
     def _scores(self, context: ProjectContext) -> None:

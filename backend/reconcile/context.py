@@ -7,6 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ class ProjectContext:
         self.registry = VersionRegistry(store.path("versions"), keep=self.settings.keep_versions)
         self.project: ProjectInfo | None = None
         self.interface: ImageChoices | None = None
-        self.standing_problems: list[str] = []
+        self._connected_with: tuple[datetime, tuple[str, ...]] | None = None
         self.drift: list[str] = []
         self.scores_gone = ""  # the publication whose scores were found missing in Label Studio
         self.not_ours = ""  # a model version that was found to be somebody else's in this look
@@ -141,6 +142,18 @@ class ProjectContext:
     def connection(self) -> ConnectionRecord | None:
         """What connecting found and set, None before the connection was completed."""
         return self.store.read("connection.json", ConnectionRecord)
+
+    def connected_with(self, record: ConnectionRecord, problems: tuple[str, ...]) -> None:
+        """Keep what was left to mend when the connection was completed."""
+        self._connected_with = (record.connected_at, problems)
+
+    def standing_problems(self) -> tuple[str, ...]:
+        """What was left to mend then; nothing once the project was connected anew."""
+        record = self.connection
+        if self._connected_with is None or record is None:
+            return ()
+        connected_at, problems = self._connected_with
+        return problems if record.connected_at == connected_at else ()
 
     @property
     def backbone_state(self) -> BackboneState | None:

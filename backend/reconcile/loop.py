@@ -28,9 +28,18 @@ from backend.labelstudio.connection import (
     find_connection,
 )
 from backend.labelstudio.media import MediaFetcher
+from backend.project_settings import effective
 from backend.projects import ProjectStore, ProjectStores
 from backend.reconcile.actions import ACTIONS
-from backend.reconcile.connected import cut_off, known_before, leave, park, remember, settle
+from backend.reconcile.connected import (
+    begin_leaving,
+    cut_off,
+    known_before,
+    leave,
+    park,
+    remember,
+    settle,
+)
 from backend.reconcile.connection_watch import ConnectionWatch
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.observe import observe, report
@@ -189,10 +198,11 @@ class Reconciler:
                 own_url=self.settings.url,
                 dry_run=dry_run,
                 own_prefix=self.own_prefix,
-                pause_s=self.settings.delete_pause_s,
+                pause_s=effective(self.settings, store).delete_pause_s,
                 progress=lambda done, total, message="": store.note(
                     "disconnect", done, total, message
                 ),
+                begin=lambda: begin_leaving(store),
             )
             if not dry_run:
                 leave(store)
@@ -288,7 +298,8 @@ class Reconciler:
         if reason == "timer":
             self._watch.look(context)
         synced = False
-        for _ in range(_MOST_STEPS):
+        steps = 0
+        while steps < _MOST_STEPS:
             state = observe(context, synced=synced)
             step = plan(state, context.settings)
             if synced or state.paused:
@@ -306,6 +317,9 @@ class Reconciler:
                 spent = time.monotonic() - began
                 worked.seconds[step.step] = worked.seconds.get(step.step, 0.0) + spent
             synced = synced or step.step == "sync"
+            steps += (
+                not step.idle
+            )  # those are many, a few images or scores each, and come to an end
         else:
             raise RuntimeError("a round did not come to an end; please report this")
 
@@ -346,7 +360,7 @@ class Reconciler:
             "next": f"try again in {max(0.0, backoff.until - time.monotonic()):.0f} s",
         }
         if not trouble:
-            update["problems"] = (*context.standing_problems, worked.error)
+            update["problems"] = (*context.standing_problems(), worked.error)
         context.store.write("report.json", old.model_copy(update=update))
 
     def _remember(

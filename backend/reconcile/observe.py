@@ -167,7 +167,7 @@ def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "")
         queue_left=queue_left(context, store.publications()),
         next=f"{plan.step}: {plan.why}" if plan.step else plan.why,
         why_not=plan.waiting,
-        problems=(*context.standing_problems, *_explanations(context, version)),
+        problems=(*context.standing_problems(), *_explanations(context, version)),
         drift=(
             *(project_drift(context.project) if context.project else ()),
             *(_older(context) if state.older else ()),

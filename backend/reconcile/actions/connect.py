@@ -33,6 +33,6 @@ def run(context: ProjectContext, plan: Plan) -> None:
             f"project {context.project_id} has no connection to us any more; "
             f"`rarefirst connect --project {context.project_id}` makes one"
         )
-    context.standing_problems[:] = report.problems
     settle(context.store, report.record)
+    context.connected_with(report.record, report.problems)
     context.project = context.client.project(context.project_id)
