@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from backend.errors import LabelStudioRefused, NotFound
+from backend.errors import LabelStudioRefused, LabelStudioUnavailable, NotFound
 from backend.labelstudio.client import Connection, LabelStudioClient, ProjectInfo
 from backend.labelstudio.connection_record import (
     SAMPLING,
@@ -39,6 +39,7 @@ def disconnect(
     own_prefix: str = VERSION_PREFIX,
     pause_s: float = 0.0,
     progress: Progress = no_progress,
+    begin: Callable[[], None] = lambda: None,
 ) -> ConnectionReport:
     """Put everything back: webhook, connection, sampling, model version, tab and our scores.
 
@@ -57,9 +58,19 @@ def disconnect(
             Studio lets annotators submit meanwhile. 2,000 scores take a quarter of an hour;
             everything else is put back before, and a second call deletes what is left.
         progress: told after each deleted score.
+        begin: called before the first change, not in a dry run: the caller keeps what a second call
+            needs should this one be killed.
     """
     return _Disconnecting(
-        client, project_id, record, own_url.rstrip("/"), dry_run, own_prefix, pause_s, progress
+        client,
+        project_id,
+        record,
+        own_url.rstrip("/"),
+        dry_run,
+        own_prefix,
+        pause_s,
+        progress,
+        begin,
     ).run()
 
 
@@ -76,6 +87,7 @@ class _Disconnecting:
         own_prefix: str,
         pause_s: float,
         progress: Progress,
+        begin: Callable[[], None],
     ) -> None:
         self.client = client
         self.project_id = project_id
@@ -85,6 +97,7 @@ class _Disconnecting:
         self.own_prefix = own_prefix
         self.pause_s = pause_s
         self.progress = progress
+        self.begin = begin
         self.steps: list[Step] = []
         self.notes: list[str] = []
 
@@ -93,6 +106,8 @@ class _Disconnecting:
         project = self.client.project(self.project_id)
         connections = self.client.connections(self.project_id)
         ours = self._ours(connections)
+        if not self.dry_run:
+            self.begin()
         self._connections(ours)
         mine = {connection.id for connection in ours}
         staying = [
@@ -191,16 +206,27 @@ class _Disconnecting:
         """Delete what we published: nothing serves it, and nothing else would delete it."""
         versions = self.client.model_versions(self.project_id)
         ours = {name: count for name, count in versions.items() if name.startswith(self.own_prefix)}
-        total, done = sum(ours.values()), 0
+        total, done, failed = sum(ours.values()), 0, 0
         for name in () if self.dry_run else ours:
             for prediction_id in self._predictions(name):
-                self._delete_score(prediction_id)
+                try:
+                    self._delete_score(prediction_id)
+                except LabelStudioUnavailable as error:
+                    failed += 1
+                    logger.warning("project %s: a score stays: %s", self.project_id, error)
+                    continue
                 done += 1
                 self.progress(min(done, total), total, "scores deleted")
                 if done % _SAY_EVERY == 0:
                     logger.info("project %s: %d of %d scores deleted", self.project_id, done, total)
         before = f"{total} of {len(ours)} versions" if ours else "none"
-        self._step("scores", before, "none", changes=bool(ours))
+        left = max(total - done, failed) if failed else 0
+        if left:
+            self.notes.append(
+                f"{left} of {total} scores could not be deleted; nothing serves them, and "
+                f"`rarefirst disconnect --project {self.project_id}` once more deletes them"
+            )
+        self._step("scores", before, f"{left} left" if left else "none", changes=bool(ours))
 
     def _predictions(self, name: str) -> Iterator[int]:
         """Ids of a version's predictions, a few at a time: reading all at once takes seconds."""

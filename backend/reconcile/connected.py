@@ -1,6 +1,6 @@
 """What is kept of a connection, so that disconnecting can put back what was there before.
 
-connecting.json   while the steps of connecting run: what was found, and what is done so far
+connecting.json   while the steps of connecting or disconnecting run: what was found, what is done
 connection.json   once they are through; the loop takes a project as completed by this file
 """
 
@@ -28,14 +28,26 @@ def settle(store: ProjectStore, record: ConnectionRecord) -> None:
     store.path("connecting.json").unlink(missing_ok=True)
 
 
+def begin_leaving(store: ProjectStore) -> None:
+    """Disconnecting begins: the loop leaves the project, what was before us is still known.
+
+    Deleting scores takes a quarter of an hour. Should it be killed, nothing takes the emptied model
+    version for an accident, and a second disconnect finishes what this one began. Where not even
+    the connection was deleted, the project is found again and goes on as one connected by hand.
+    """
+    record = known_before(store)
+    if record is not None:
+        remember(store, record.model_copy(update={"replaceable_model_version": None}))
+    _let_go(store)
+
+
 def leave(store: ProjectStore) -> None:
     """Disconnected: what was learned stays, what is served is forgotten.
 
     Connecting the project again takes mirror, versions, tail and ledger up as they were left.
     """
-    for name in ("project.json", "connection.json", "connecting.json"):
-        store.path(name).unlink(missing_ok=True)
-    store.forget_publications()
+    _let_go(store)
+    store.path("connecting.json").unlink(missing_ok=True)
 
 
 def cut_off(store: ProjectStore) -> None:
@@ -51,9 +63,18 @@ def cut_off(store: ProjectStore) -> None:
             store,
             record.model_copy(update={"connection_id": 0, "replaceable_model_version": None}),
         )
-    for name in ("project.json", "connection.json"):
-        store.path(name).unlink(missing_ok=True)
+    _let_go(store)
+
+
+def _let_go(store: ProjectStore) -> None:
+    """Take away what makes the loop serve the project.
+
+    The card goes last: killed in between, the folder is still a project's, and the next look says
+    again that it is not connected. A connection.json without a card would count as completed.
+    """
+    store.path("connection.json").unlink(missing_ok=True)
     store.forget_publications()
+    store.path("project.json").unlink(missing_ok=True)
 
 
 def park(store: ProjectStore) -> None:
