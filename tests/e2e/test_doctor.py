@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from backend.doctor.examination import examine
 from backend.doctor.finding import Report
 from backend.settings import Settings
 from demo.backend_process import Backend
+from demo.ports import free_port
 from tests.e2e.doctor_setups import SET_UPS, SetUp, Stage
 from tests.e2e.harness import NewBackend, Studio, make_backend, make_project
 
@@ -153,6 +156,35 @@ def test_what_a_person_decided_is_not_mended_unasked(stage: Stage) -> None:
         assert stage.project.settings()["maximum_annotations"] == 2
     finally:
         stage.patch_project(maximum_annotations=1)
+
+
+@contextmanager
+def hanging_web(backend: Backend) -> Iterator[None]:
+    """Stop the web part and the processes that answer for it."""
+    part = backend.part_pid("web")
+    answering = Path(f"/proc/{part}/task/{part}/children").read_text().split()
+    pids = [part, *map(int, answering)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_right_connection_outlives_a_fix_while_our_web_part_hangs(stage: Stage) -> None:
+    """Nobody told the command our address: what it would guess must not replace the right one."""
+    before = stage.connection["url"], stage.hook["id"], stage.hook["url"]
+    guessing = stage.settings.model_copy(update={"own_url": "", "port": free_port()})
+    stage.patch_project(sampling="Sequential sampling")
+    with hanging_web(stage.backend):
+        report = examine(guessing, stage.project.id, fix=True)
+        assert stage.connection["state"] != "CO"
+    assert [found.code for found in report.findings if found.fixed] == ["sampling.other"]
+    assert "web.absent" in trouble(report)
+    assert (stage.connection["url"], stage.hook["id"], stage.hook["url"]) == before
+    wait_until_healthy(stage)
 
 
 def test_the_command_says_what_it_would_do_and_ends_by_severity(stage: Stage) -> None:
