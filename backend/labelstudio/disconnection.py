@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from backend.errors import LabelStudioRefused, LabelStudioUnavailable, NotFound
-from backend.labelstudio.client import Connection, LabelStudioClient, ProjectInfo
+from backend.labelstudio.client import Connection, LabelStudioClient, ProjectInfo, Webhook
 from backend.labelstudio.connection_record import (
     SAMPLING,
     VERSION_PREFIX,
@@ -26,6 +26,7 @@ from models.types import Progress, no_progress
 logger = logging.getLogger(__name__)
 
 _SAY_EVERY = 100
+_TRIES = 3
 _AT_ONCE = 20
 
 
@@ -128,6 +129,8 @@ class _Disconnecting:
         if not staying:
             self._tab()
         self._scores()
+        if not self.dry_run:
+            self._delete_again(mine)
         return ConnectionReport(
             project_id=self.project_id,
             dry_run=self.dry_run,
@@ -153,15 +156,32 @@ class _Disconnecting:
         bases = [c.url for c in ours] or [self.record.url if self.record else self.own_url]
         urls = dict.fromkeys(base.rstrip("/") + "/webhook" for base in bases)
         hooks = [hook for hook in self.client.webhooks(self.project_id) if hook.url in urls]
-        for hook in hooks:
-            if not self.dry_run:
-                self._delete(self.client.delete_webhook, hook.id)
+        if not self.dry_run:
+            self._delete_rows(hooks, ours)
         self._step("webhook", ", ".join(urls) if hooks else "none", "none", changes=bool(hooks))
-        for connection in ours:
-            if not self.dry_run:
-                self._delete(self.client.delete_connection, connection.id)
         before = ", ".join(connection.url for connection in ours)
         self._step("connection", before or "none", "none", changes=bool(ours))
+
+    def _delete_rows(self, hooks: Sequence[Webhook], connections: Sequence[Connection]) -> None:
+        for hook in hooks:
+            self._delete(self.client.delete_webhook, hook.id)
+        for connection in connections:
+            self._delete(self.client.delete_connection, connection.id)
+
+    def _delete_again(self, ids: Collection[int]) -> None:
+        """Delete connections that came back.
+
+        Label Studio writes each connection's state when somebody lists them: one that is deleted
+        while a list is read is written anew, with its old id and its webhook.
+        """
+        for _ in range(_TRIES):
+            back = [c for c in self.client.connections(self.project_id) if c.id in ids]
+            if not back:
+                return
+            logger.info("project %s: %d connections came back", self.project_id, len(back))
+            urls = {connection.url.rstrip("/") + "/webhook" for connection in back}
+            hooks = [hook for hook in self.client.webhooks(self.project_id) if hook.url in urls]
+            self._delete_rows(hooks, back)
 
     def _sampling(self, project: ProjectInfo) -> None:
         record = self.record

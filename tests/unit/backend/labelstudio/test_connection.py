@@ -245,6 +245,33 @@ def test_another_backends_version_is_not_taken_unasked(
     assert any("they stay until you say" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_connection_that_comes_back_while_it_is_deleted(
+    label_studio: FakeLabelStudio,
+    client: LabelStudioClient,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+) -> None:
+    """Whoever lists connections meanwhile has Label Studio write the deleted one anew."""
+    record = kept(connect(client, 1, own_url=OWN, basic_auth=LOGIN))
+    row = dict(label_studio.connections[record.connection_id])
+    hooks = dict(label_studio.webhooks)
+    delete, deleted = client.delete_connection, []
+
+    def lose(connection_id: int) -> None:
+        delete(connection_id)
+        deleted.append(connection_id)
+        if len(deleted) <= times:
+            label_studio.connections[connection_id] = row
+            label_studio.webhooks.update(hooks)
+
+    monkeypatch.setattr(client, "delete_connection", lose)
+    disconnect(client, 1, record, own_url=OWN)
+    assert deleted == [record.connection_id] * (times + 1)
+    assert label_studio.connections == {}
+    assert label_studio.webhooks == {}
+
+
 def test_disconnect_leaves_what_a_person_changed(
     label_studio: FakeLabelStudio, client: LabelStudioClient
 ) -> None:
