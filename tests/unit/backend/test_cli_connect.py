@@ -26,7 +26,9 @@ def test_take_over_reaches_the_reconciler(
         own_url: str | None,
         dry_run: bool,
         take_over: bool = False,
+        consent: bool = True,
     ) -> ConnectionReport:
+        assert consent, "whoever connects wants the project served"
         asked.append((project_id, own_url, dry_run, take_over))
         return ConnectionReport(project_id=project_id, dry_run=dry_run)
 
