@@ -148,6 +148,8 @@ def test_a_broken_set_up_is_named_and_mended(
 
 
 def test_what_a_person_decided_is_not_mended_unasked(stage: Stage) -> None:
+    # A set-up before may have hindered a round, which is told of until the next one ends.
+    wait_until_healthy(stage)
     stage.patch_project(maximum_annotations=2)
     try:
         fixed = examine(stage.settings, stage.project.id, fix=True)

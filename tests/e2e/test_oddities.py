@@ -27,6 +27,7 @@ from tests.e2e.harness import (
     Project,
     Studio,
     connect_by_hand,
+    delete_connections,
     eventually,
     make_backend,
     make_project,
@@ -240,8 +241,7 @@ def test_connections_renamed_doubled_and_deleted(
 
     # The one that counts is deleted, with its webhook: the others carry on, events included.
     second, third = project.get("/api/ml")[1:]
-    for connection in (first, second):
-        studio.owner.request("DELETE", f"/api/ml/{connection['id']}")
+    delete_connections(project, first["id"], second["id"])
     for hook in project.get("/api/webhooks/"):
         if hook["url"] == f"{backend.url}/webhook":
             studio.owner.request("DELETE", f"/api/webhooks/{hook['id']}/")
