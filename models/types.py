@@ -5,8 +5,9 @@ Axes: N examples, D feature size, K classes of the label config, T tail classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,6 +150,28 @@ class Scorer(Protocol):
 
     def rank(self, pool: Examples, *, budget: int, seed: int) -> RankedQueue:
         """The first ``min(budget, N)`` of the pool, each id once, rarest first."""
+
+
+@runtime_checkable
+class AsksAsItGoes(Protocol):
+    """A fitted scorer that can choose the next example by the labels of those before it.
+
+    ``rank`` of such a scorer is what it would ask for with no answer in between.
+    """
+
+    def ask(
+        self, pool: Examples, oracle: Callable[[IntArray], IntArray], *, budget: int, seed: int
+    ) -> RankedQueue:
+        """The first ``min(budget, N)`` of the pool, each id once, as they were asked for.
+
+        Nothing is fitted again in between. The scorer itself is left as it was.
+
+        Args:
+            pool: unlabeled examples.
+            oracle: (B,) ids of the pool, none of them twice, to (B,) targets in [0, K).
+            budget: how many to ask for.
+            seed: of everything random.
+        """
 
 
 class Progress(Protocol):
