@@ -31,6 +31,7 @@ from models.scorers.base import (
     check_shapes,
     part_of,
 )
+from models.scorers.needs import Needs, has_own_head
 from models.scorers.rarefirst import RareFirst
 from models.streaming import Stacked
 from models.types import (
@@ -233,6 +234,7 @@ def fit_miner(
     classes: ClassSpace,
     config: MinerConfig,
     seed: int,
+    judges: bool = True,
     progress: Progress = no_progress,
 ) -> Miner:
     """Fit whatever the labels allow.
@@ -243,6 +245,8 @@ def fit_miner(
         classes: names, tail and priors.
         config: which scorer, and its numbers.
         seed: of everything random; the same input and seed give the same miner.
+        judges: whether ``judge`` will be asked; without it only what orders the queue is fitted,
+            and ``judge`` knows no likelihood but where ``rarefirst`` orders.
         progress: told after each part.
 
     Raises:
@@ -255,12 +259,17 @@ def fit_miner(
     seen = np.bincount(labeled.targets, minlength=classes.size)
     several = int(np.count_nonzero(seen)) >= 2
     head = None
-    if labeled.head is not None or labeled.examples.logits is not None or several:
+    if judges and (labeled.head is not None or labeled.examples.logits is not None or several):
         head = OriginalHead.fit(labeled, num_classes=classes.size)
     progress(1, 3, "re-calibration layer and autoencoder")
-    kind, explanation = _what_is_possible(len(labeled), seen, classes, config, learns=wanted.learns)
+    kind, explanation = _what_is_possible(
+        wanted.needs, seen, classes, config, own_head=has_own_head(labeled)
+    )
     judge = None
-    if classes.tail and several and len(labeled) >= config.min_labels:
+    # No scorer but ours says how likely a task is rare.
+    lack = RareFirst.needs.lack_of_tail(classes)
+    wants_judge = judges or kind == "rarefirst"
+    if wants_judge and not lack and several and len(labeled) >= config.min_labels:
         judge = RareFirst(config).fit(labeled, pool, classes=classes, seed=seed)
     progress(2, 3, kind)
     scorer: StoredScorer
@@ -299,32 +308,23 @@ def _batches(
 
 
 def _what_is_possible(
-    count: int,
+    needs: Needs,
     seen: NDArray[np.int64],
     classes: ClassSpace,
     config: MinerConfig,
     *,
-    learns: bool,
+    own_head: bool,
 ) -> tuple[str, str]:
     """The scorer that can be fitted, and why it is not the one asked for."""
-    wanted = config.scorer
-    if not learns:
-        return wanted, ""
-    if count < config.min_labels:
+    wanted, count = config.scorer, int(seen.sum())
+    if needs.learns(own_head=own_head) and count < config.min_labels:
         return "diversity", (
             f"{count} labels are too few to mine (at least {config.min_labels} are needed): "
             "the queue is a diversity order"
         )
-    if np.count_nonzero(seen) < 2:
-        return "diversity", (
-            f"all {count} labels are of one class, nothing can be told apart: the queue is a "
-            "diversity order"
-        )
-    if not classes.tail and wanted in {"rarefirst", "tail_mass"}:
-        return "diversity", (
-            "no class is in the tail: the queue is a diversity order; name rare classes in "
-            "RAREFIRST_TAIL_CLASSES if you know them"
-        )
+    lack = needs.lack_of_labels(seen, classes, own_head=own_head) or needs.lack_of_tail(classes)
+    if lack:
+        return "diversity", f"{lack} (until then the queue is a diversity order)"
     blind = [classes.names[k] for k in classes.tail if not seen[k]]
     if blind and wanted == "rarefirst":
         how = "the other tail classes are mined"

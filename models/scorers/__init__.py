@@ -7,18 +7,28 @@ from types import MappingProxyType
 
 from models.scorers.base import StoredScorer
 from models.scorers.diversity import Diversity
+from models.scorers.entropy import Entropy
+from models.scorers.margin import Margin
+from models.scorers.max_score import MaxScore
 from models.scorers.paper import Paper
 from models.scorers.random import Random
 from models.scorers.rarefirst import RareFirst
-from models.scorers.uncertainty import Entropy, MaxScore, TailMass
+from models.scorers.tail_mass import TailMass, TailMassAdjusted, TailMassPaperRc, TailMassRc
+from models.scorers.went import Went, WentNorm
 
 SCORERS: Mapping[str, type[StoredScorer]] = MappingProxyType(
     {
         "rarefirst": RareFirst,
         "paper": Paper,
         "tail_mass": TailMass,
-        "entropy": Entropy,
+        "tail_mass_adjusted": TailMassAdjusted,
+        "tail_mass_rc": TailMassRc,
+        "tail_mass_paper_rc": TailMassPaperRc,
         "max_score": MaxScore,
+        "entropy": Entropy,
+        "margin": Margin,
+        "went": Went,
+        "went_norm": WentNorm,
         "diversity": Diversity,
         "random": Random,
     }

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.config import MinerConfig, RecalibrationConfig
-from models.errors import NotEnoughLabels, ShapeError
+from models.errors import ShapeError
 from models.recalibration import RecalibrationLayer
 from models.scorers.best import best_rows
+from models.scorers.needs import Needs
 from models.streaming import Stacked, batch_rows, feature_batches, refuse_infinite, tensor_of
 from models.types import ClassSpace, Examples, FloatArray, IntArray, LabeledExamples, RankedQueue
 
@@ -29,10 +30,10 @@ class StoredScorer(Protocol):
     """A ``Scorer`` that is made from settings and can be stored.
 
     Attributes:
-        learns: whether it needs labels of two classes at least.
+        needs: what it cannot be fitted without; ``fit`` refuses by it.
     """
 
-    learns: ClassVar[bool]
+    needs: ClassVar[Needs]
 
     def __init__(self, config: MinerConfig) -> None: ...
 
@@ -51,13 +52,17 @@ class StoredScorer(Protocol):
         """Take back what ``state`` gave."""
 
 
-def check_labeled(labeled: LabeledExamples, classes: ClassSpace, *, learns: bool = False) -> None:
-    """Refuse labels that cannot be learned from.
+def check_labeled(labeled: LabeledExamples, classes: ClassSpace) -> None:
+    """Refuse labels that cannot be read; whether they suffice, ``check_needs`` says.
 
-    Raises:
-        ShapeError: if features are not finite or a target is outside [0, K).
-        NotEnoughLabels: if ``learns`` and fewer than two classes have labels.
+    Raises: ShapeError: if features are not finite, or a target or a tail class is outside [0, K).
     """
+    tail = classes.tail
+    if tail and not 0 <= min(tail) <= max(tail) < classes.size:
+        raise ShapeError(
+            f"found tail classes {list(tail)}, expected numbers in [0, {classes.size}): leave out "
+            "what the label config no longer holds"
+        )
     check_examples(labeled.examples)
     targets = labeled.targets
     if targets.shape != labeled.examples.ids.shape:
@@ -66,11 +71,6 @@ def check_labeled(labeled: LabeledExamples, classes: ClassSpace, *, learns: bool
         raise ShapeError(
             f"found targets from {targets.min()} to {targets.max()}; expected [0, {classes.size}): "
             "labels that the label config no longer holds must be left out"
-        )
-    if learns and len(np.unique(targets)) < 2:
-        raise NotEnoughLabels(
-            f"found {len(targets)} labels of {len(np.unique(targets))} class(es); expected two "
-            "classes at least: label an example of another one"
         )
 
 
@@ -99,8 +99,12 @@ def check_shapes(examples: Examples) -> None:
 
 
 def head_of_queue(scores: FloatArray, pool: Examples, budget: int, reason: str) -> RankedQueue:
-    """The ``budget`` highest scores as a queue, all for one reason; ties by id."""
-    ids = pool.ids[best_rows(scores, pool.ids, budget)]
+    """The ``budget`` highest scores as a queue, all for one reason; ties by id.
+
+    Scores that differ by less than 1e-9 are ties: what is computed in double precision then does
+    not depend on the batches or neighbours that it was computed with.
+    """
+    ids = pool.ids[best_rows(scores.round(9), pool.ids, budget)]
     return RankedQueue(ids=ids, reasons=(reason,) * len(ids))
 
 
@@ -139,6 +143,7 @@ class OriginalHead:
             layer = RecalibrationLayer(own.weight, own.bias)
             return cls(layer, num_classes=num_classes, label=own.label)
         if labeled.examples.logits is not None:
+            _check_logits(labeled.examples.logits, num_classes)
             return cls(None, num_classes=num_classes)
         layer = RecalibrationLayer.fit(
             labeled.examples.features, labeled.targets, num_classes=num_classes, config=_PLAIN
@@ -174,12 +179,44 @@ class OriginalHead:
 
         Raises: ShapeError: if there are none over these classes.
         """
-        logits = examples.logits
-        if logits is None or logits.shape[1] != self.num_classes:
-            found = None if logits is None else logits.shape
-            raise ShapeError(f"found logits {found}; expected (N, {self.num_classes})")
+        return torch.softmax(self._own_logits(examples, start, stop).float(), dim=0)
+
+    def log_batches(self, examples: Examples) -> Iterator[tuple[int, Tensor]]:
+        """For each batch of examples its start and (K, B) logarithms of the softmax, float64.
+
+        Slower than ``batches``, for orders: double precision tells apart what single precision
+        saturates at 0 or 1, and does not depend on the batch.
+
+        Raises: ShapeError: as ``batches``, and if logits are not finite.
+        """
+        if self.plain is not None:
+            for start, logits in exact_logits(self.plain, examples):
+                yield start, self._log_shares(logits)
+            return
+        check_examples(examples)
+        rows = batch_rows(2 * self.num_classes)
+        for start in range(0, len(examples), rows):
+            logits = self._own_logits(examples, start, min(start + rows, len(examples)))
+            if not bool(torch.isfinite(logits).all()):
+                raise ShapeError("found NaN or infinite logits; embed those images again")
+            yield start, torch.log_softmax(logits.double(), dim=0)
+
+    def _log_shares(self, logits: Tensor) -> Tensor:
+        """(M, B) logits of ``plain`` to (K, B): the logsumexp over each class's outputs."""
+        each = torch.log_softmax(logits, dim=0)
+        if self.label is None:
+            return each
+        label = torch.from_numpy(self.label)
+        most = torch.full((self.num_classes, each.shape[1]), -torch.inf, dtype=each.dtype)
+        most.index_reduce_(0, label, each, "amax")
+        sums = torch.zeros_like(most).index_add_(0, label, (each - most[label]).exp_())
+        return most + sums.log_()
+
+    def _own_logits(self, examples: Examples, start: int, stop: int) -> Tensor:
+        """(K, B) of the frozen model's own logits, as stored."""
+        logits = _check_logits(examples.logits, self.num_classes)
         part = logits[start:stop] if examples.at is None else logits[examples.at[start:stop]]
-        return torch.softmax(tensor_of(part).float().T.contiguous(), dim=0)
+        return tensor_of(part).T.contiguous()
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """What must be stored."""
@@ -197,6 +234,37 @@ class OriginalHead:
         plain = RecalibrationLayer.from_state(stored) if stored else None
         label = state[_LABEL].astype(np.int64) if _LABEL in state else None
         return cls(plain, num_classes=num_classes, label=label)
+
+
+def exact_logits(layer: RecalibrationLayer, examples: Examples) -> Iterator[tuple[int, Tensor]]:
+    """For each batch of examples its start and the layer's (K, B) logits, float64.
+
+    Raises: ShapeError: if features are not finite or not as wide as the layer.
+    """
+    check_shapes(examples)
+    weight = torch.from_numpy(layer.weight).double()
+    bias = torch.from_numpy(layer.bias).double()
+    if examples.features.shape[1] != len(weight):
+        raise ShapeError(
+            f"found features {examples.features.shape}; the layer was fitted on (N, "
+            f"{len(weight)}) by another frozen model; fit again"
+        )
+    rows = batch_rows(3 * len(weight), 2 * len(bias))
+    for start, features in feature_batches(examples, rows):
+        logits = torch.addmm(bias, features.double(), weight).T.contiguous()
+        if not bool(torch.isfinite(logits.sum())):
+            refuse_infinite(examples.ids[start : start + len(features)], features)
+        yield start, logits
+
+
+def _check_logits(logits: FloatArray | None, num_classes: int) -> FloatArray:
+    if logits is None or logits.ndim != 2 or logits.shape[1] != num_classes:
+        found = None if logits is None else logits.shape
+        raise ShapeError(
+            f"found logits {found}; expected (N, {num_classes}): a miner that was fitted with the "
+            "frozen model's own head needs its logits"
+        )
+    return logits
 
 
 def part(state: State, prefix: str) -> dict[str, NDArray[np.float32]]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from models.config import MinerConfig
 from models.scorers.base import State, check_labeled, check_shapes
 from models.scorers.best import best_rows
+from models.scorers.needs import Needs, check_needs
 from models.streaming import batch_rows, feature_batches, refuse_infinite
 from models.types import ClassSpace, Examples, FloatArray, IntArray, LabeledExamples, RankedQueue
 
@@ -26,9 +27,9 @@ _CHUNK = 4096
 
 
 class Diversity:
-    """Cover the pool, starting from what is labeled."""
+    """Cover the pool, starting from what is labeled, where anything is. Needs nothing."""
 
-    learns: ClassVar[bool] = False
+    needs: ClassVar[Needs] = Needs()
 
     def __init__(self, config: MinerConfig) -> None:
         self.config = config
@@ -39,6 +40,7 @@ class Diversity:
     ) -> Self:
         """Remember where the labeled examples lie."""
         check_labeled(labeled, classes)
+        check_needs(self.needs, labeled, classes)
         features: FloatArray = labeled.examples.dense().features
         if len(features) > _CENTERS:
             rows = np.random.default_rng(seed).choice(len(features), _CENTERS, replace=False)

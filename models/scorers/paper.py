@@ -11,6 +11,7 @@ from models.autoencoder import LogitAutoencoder
 from models.config import AutoencoderConfig, MinerConfig, RecalibrationConfig
 from models.recalibration import RecalibrationLayer
 from models.scorers.base import State, check_labeled, check_shapes, head_of_queue, part
+from models.scorers.needs import Needs, check_needs
 from models.streaming import Stacked
 from models.types import ClassSpace, Examples, LabeledExamples, RankedQueue
 
@@ -21,7 +22,7 @@ class Paper:
     Source: Singh et al. 2021, arXiv:2112.07835, section 3.
     """
 
-    learns: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs(classes=2)
 
     def __init__(self, config: MinerConfig) -> None:
         self.config = config
@@ -32,7 +33,8 @@ class Paper:
         self, labeled: LabeledExamples, pool: Examples, *, classes: ClassSpace, seed: int
     ) -> Self:
         """Train both on all labels, tail included, as the paper does."""
-        check_labeled(labeled, classes, learns=True)
+        check_labeled(labeled, classes)
+        check_needs(self.needs, labeled, classes)
         form = self.config.recalibration
         features = labeled.examples.dense().features
         self._layer = RecalibrationLayer.fit(

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from models.config import MinerConfig
 from models.scorers.base import State, check_examples, check_labeled
+from models.scorers.needs import Needs, check_needs
 from models.types import ClassSpace, Examples, LabeledExamples, RankedQueue
 
 
 class Random:
-    """A uniform permutation by seed."""
+    """A uniform permutation by seed. Needs nothing."""
 
-    learns: ClassVar[bool] = False
+    needs: ClassVar[Needs] = Needs()
 
     def __init__(self, config: MinerConfig) -> None:
         self.config = config
@@ -25,6 +26,7 @@ class Random:
     ) -> Self:
         """Nothing to learn; bad input is refused all the same."""
         check_labeled(labeled, classes)
+        check_needs(self.needs, labeled, classes)
         return self
 
     def rank(self, pool: Examples, *, budget: int, seed: int) -> RankedQueue:

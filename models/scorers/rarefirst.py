@@ -17,12 +17,12 @@ from torch import Tensor
 
 from models.autoencoder import LogitAutoencoder
 from models.config import AutoencoderConfig, MinerConfig, RecalibrationConfig
-from models.errors import NoTailClass
 from models.recalibration import RecalibrationLayer
 from models.scorers.base import State, check_labeled, check_shapes, part
 from models.scorers.best import Contenders, best_rows
 from models.scorers.blend import choose_weight, log_error
 from models.scorers.diversity import farthest_first
+from models.scorers.needs import Needs, check_needs
 from models.scorers.turns import take_turns
 from models.streaming import Stacked, batch_rows, feature_batches
 from models.types import ClassSpace, Examples, IntArray, LabeledExamples, RankedQueue
@@ -44,9 +44,12 @@ class _Fitted:
 
 
 class RareFirst:
-    """Rarest first, tail classes in turn."""
+    """Rarest first, tail classes in turn.
 
-    learns: ClassVar[bool] = True
+    Needs a tail class and labels of two classes; which tail classes have labels is dealt with.
+    """
+
+    needs: ClassVar[Needs] = Needs(classes=2, tail=True)
 
     def __init__(self, config: MinerConfig) -> None:
         self.config = config
@@ -60,13 +63,12 @@ class RareFirst:
         """Fit layer and autoencoder, and weigh the two against each other.
 
         Raises:
-            NoTailClass: if no class is in the tail.
+            NoTailClass: if no class is in the tail, or all are.
             NotEnoughLabels: if fewer than two classes have labels.
             ShapeError: if the input is not what ``Examples`` says.
         """
-        check_labeled(labeled, classes, learns=True)
-        if not classes.tail:
-            raise NoTailClass("no class is in the tail; name one, or label until one is rare")
+        check_labeled(labeled, classes)
+        check_needs(self.needs, labeled, classes)
         labeled = LabeledExamples(labeled.examples.dense(), labeled.targets)
         features, targets = labeled.examples.features, labeled.targets
         recalibration = RecalibrationConfig(form=self.config.recalibration)

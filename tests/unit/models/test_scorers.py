@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from models.autoencoder import LogitAutoencoder
@@ -12,7 +11,6 @@ from models.scorers.blend import DEFAULT_WEIGHT, WEIGHTS, choose_weight
 from models.scorers.diversity import Diversity, farthest_first
 from models.scorers.rarefirst import RareFirst
 from models.scorers.turns import take_turns
-from models.scorers.uncertainty import Entropy, MaxScore
 from models.types import ClassSpace, Examples, FloatArray, LabeledExamples
 
 CONFIG = MinerConfig(autoencoder_steps=200, members=2)
@@ -45,22 +43,6 @@ def test_ties_go_by_id() -> None:
         np.zeros((4, 1)), np.zeros((4, 1)), np.asarray([7, 3, 9, 1]), budget=4, give_up_share=0.1
     )
     assert rows.tolist() == [3, 1, 0, 2]
-
-
-def test_entropy_and_least_confidence_by_hand() -> None:
-    p = np.asarray([[1.0, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0], [0.6, 0.2, 0.2]])
-    entropy, least = Entropy(CONFIG).score(p, CLASSES), MaxScore(CONFIG).score(p, CLASSES)
-    assert entropy[:2] == pytest.approx([0, np.log(3)], abs=1e-12)
-    assert least[:2] == pytest.approx([0, 2 / 3])
-    # They need not agree for three classes.
-    assert entropy[2] < entropy[3]
-    assert least[2] > least[3]
-
-
-def test_two_classes_order_alike_by_entropy_and_confidence() -> None:
-    p = np.random.default_rng(0).dirichlet((1, 1), 50)
-    entropy, least = Entropy(CONFIG).score(p, CLASSES), MaxScore(CONFIG).score(p, CLASSES)
-    np.testing.assert_array_equal(entropy.argsort(), least.argsort())
 
 
 def test_diversity_goes_where_nothing_is_labeled() -> None:
