@@ -109,9 +109,18 @@ def new_backend(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="module")
-def backend(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+def backend_extra() -> dict[str, str]:
+    """Further environment variables of ``backend``; a file with some of its own overrides this."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def backend(
+    studio: Studio, backend_extra: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Backend]:
     """Our service, one for all tests of a file."""
-    service = make_backend(studio.url, studio.login.token, tmp_path_factory.mktemp("rarefirst"))
+    folder = tmp_path_factory.mktemp("rarefirst")
+    service = make_backend(studio.url, studio.login.token, folder, backend_extra)
     service.start()
     yield service
     service.stop()

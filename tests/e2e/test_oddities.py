@@ -86,13 +86,8 @@ def product() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def backend(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    service = make_backend(
-        studio.url, studio.login.token, tmp_path_factory.mktemp("rarefirst"), EXTRA
-    )
-    service.start()
-    yield service
-    service.stop()
+def backend_extra() -> dict[str, str]:
+    return EXTRA
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ told by Label Studio.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from demo.backend_process import Backend
 from demo.project import LABEL_CONFIG
 from demo.queue_watch import ServedQueue
-from tests.e2e.harness import Project, Studio, eventually, make_backend, make_project, status_of
+from tests.e2e.harness import Project, Studio, eventually, make_project, status_of
 
 EXTRA = {
     "RAREFIRST_BOOTSTRAP_MIN_LABELS": "10000",
@@ -30,13 +29,8 @@ SECONDS = 90.0
 
 
 @pytest.fixture(scope="module")
-def backend(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    service = make_backend(
-        studio.url, studio.login.token, tmp_path_factory.mktemp("rarefirst"), EXTRA
-    )
-    service.start()
-    yield service
-    service.stop()
+def backend_extra() -> dict[str, str]:
+    return EXTRA
 
 
 @pytest.fixture(scope="module")

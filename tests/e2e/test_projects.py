@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import requests
 
@@ -14,7 +12,6 @@ from tests.e2e.harness import (
     Studio,
     connect_by_hand,
     eventually,
-    make_backend,
     make_project,
     status_of,
 )
@@ -35,13 +32,8 @@ SINGLE = SEVERAL.replace("multiple", "single")
 
 
 @pytest.fixture(scope="module")
-def backend(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    service = make_backend(
-        studio.url, studio.login.token, tmp_path_factory.mktemp("rarefirst"), EXTRA
-    )
-    service.start()
-    yield service
-    service.stop()
+def backend_extra() -> dict[str, str]:
+    return EXTRA
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from demo.backend_process import Backend
 from demo.queue_watch import ServedQueue, served_queue
 from demo.service import ServiceError
-from tests.e2e.harness import Project, Studio, eventually, make_backend, make_project, status_of
+from tests.e2e.harness import Project, Studio, eventually, make_project, status_of
 
 EXTRA = {
     # 60 labels to begin with: the second version comes from a frozen model that was trained.
@@ -35,18 +34,8 @@ def project(studio: Studio) -> Project:
 
 
 @pytest.fixture(scope="module")
-def backend(
-    studio: Studio, project: Project, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Backend]:
-    service = make_backend(
-        studio.url,
-        studio.login.token,
-        tmp_path_factory.mktemp("rarefirst"),
-        {**EXTRA, "RAREFIRST_TAIL_CLASSES": ",".join(project.digits.rare)},
-    )
-    service.start()
-    yield service
-    service.stop()
+def backend_extra(project: Project) -> dict[str, str]:
+    return {**EXTRA, "RAREFIRST_TAIL_CLASSES": ",".join(project.digits.rare)}
 
 
 def say(backend: Backend, project: Project, *words: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from demo.backend_process import Backend
 from tests.e2e.browser.chromium import Browser, Picture
 from tests.e2e.browser.pages import DataManager, Labeling, Settings, log_in
-from tests.e2e.harness import Project, Studio, make_backend, make_project
+from tests.e2e.harness import Project, Studio, make_project
 
 logger = logging.getLogger(__name__)
 
@@ -112,13 +112,8 @@ def picture(request: pytest.FixtureRequest) -> Picture:
 
 
 @pytest.fixture(scope="module")
-def backend(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    service = make_backend(
-        studio.url, studio.login.token, tmp_path_factory.mktemp("rarefirst"), EXTRA
-    )
-    service.start()
-    yield service
-    service.stop()
+def backend_extra() -> dict[str, str]:
+    return EXTRA
 
 
 @pytest.fixture(scope="module")
