@@ -83,8 +83,48 @@ class MinerConfig(_Config):
         description="A tail class gives up its turn while its best candidate's likelihood is "
         "below this share of the best candidate's of any class.",
     )
+    class_lines: Literal["all", "tail"] = Field(
+        default="all",
+        description="galaxy and direct: search the lines of all classes, as published, or of the "
+        "tail classes only.",
+    )
+    annotators: int = Field(
+        default=20,
+        ge=1,
+        description="direct: labels that come together in a round of its search; 1 waits for each.",
+    )
+    balanced_threshold: bool = Field(
+        default=False,
+        description="direct: weigh a class and all others alike when its threshold is put.",
+    )
     min_labels: int = Field(
         default=20, ge=2, description="Fewer labels than this give a diversity order only."
+    )
+
+
+class BacktestConfig(_Config):
+    """Hold-outs of the labels at hand, on which scorers are compared."""
+
+    repeats: int = Field(default=20, ge=2, description="How often labels are hidden.")
+    hidden_tail: float = Field(
+        default=0.5, gt=0, lt=1, description="Share of each tail class's labels that is hidden."
+    )
+    hidden_head: float = Field(
+        default=0.5, gt=0, lt=1, description="Share of the other classes' labels that is hidden."
+    )
+    max_labels: int = Field(
+        default=4000,
+        ge=100,
+        description="Most labels that take part in one hold-out; the tail has precedence.",
+    )
+    least_tail: int = Field(
+        default=6, ge=2, description="Fewest labels of tail classes that have two at least."
+    )
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="Of every interval.")
+    time_limit_s: float = Field(
+        default=float("inf"),
+        gt=0,
+        description="No further hold-out is begun after so many seconds; two are always made.",
     )
 
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from models.scorers.base import StoredScorer
+from models.scorers.direct import Direct
 from models.scorers.diversity import Diversity
 from models.scorers.entropy import Entropy
+from models.scorers.galaxy import Galaxy
 from models.scorers.margin import Margin
 from models.scorers.max_score import MaxScore
 from models.scorers.paper import Paper
@@ -29,6 +31,8 @@ SCORERS: Mapping[str, type[StoredScorer]] = MappingProxyType(
         "margin": Margin,
         "went": Went,
         "went_norm": WentNorm,
+        "galaxy": Galaxy,
+        "direct": Direct,
         "diversity": Diversity,
         "random": Random,
     }

@@ -208,7 +208,7 @@ class OriginalHead:
             return each
         label = torch.from_numpy(self.label)
         most = torch.full((self.num_classes, each.shape[1]), -torch.inf, dtype=each.dtype)
-        most.index_reduce_(0, label, each, "amax")
+        most.scatter_reduce_(0, label[:, None].expand_as(each), each, "amax")
         sums = torch.zeros_like(most).index_add_(0, label, (each - most[label]).exp_())
         return most + sums.log_()
 
