@@ -28,23 +28,23 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 from backend.labelstudio import __file__ as labelstudio
 from tests.contract import label_studio_ml_stand_in
-from tests.contract.cases import Case, odd, recorded
+from tests.contract.cases import Case, Entry, odd, recorded
 from tests.contract.comparison import (
     Answer,
     Compared,
-    Entry,
     Send,
     Side,
     compare,
+    compare_in_process,
     environment,
     in_process,
     official_app,
-    own_app,
     prepare,
 )
 
@@ -84,19 +84,12 @@ def summary(found: Sequence[Compared], *, reason: Callable[[Case], str]) -> dict
     }
 
 
-def _why_under(entry: Entry) -> Callable[[Case], str]:
-    return lambda case: case.differs if entry == "ours" else case.alone
-
-
 # In this process ----------------------------------------------------------------------------------
 
 
 def in_this_process(folder: Path, entry: Entry) -> list[Compared]:
     """Own app and official app, both called directly."""
-    own, official = prepare(folder)
-    with official_app(official, entry) as app:
-        sides = Side(own, in_process(own_app(own))), Side(official, in_process(app))
-        return list(compare(*sides, [*recorded(), *odd()]))
+    return compare_in_process(prepare(folder), entry, [*recorded(), *odd()])
 
 
 def stand_in_and_real(folder: Path, entry: Entry) -> list[Compared]:
@@ -195,7 +188,7 @@ def run(*, over_gunicorn: bool) -> dict[str, object]:
     """Every comparison."""
     report: dict[str, object] = {"package": package()}
     for entry, title in ENTRIES.items():
-        reason = _why_under(entry)
+        reason = partial(Case.why_under, entry=entry)
         with tempfile.TemporaryDirectory() as folder, _quiet():
             way = over_http if over_gunicorn else in_this_process
             report[title] = summary(way(Path(folder), entry), reason=reason)

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
 
 import pytest
 from flask import Flask
@@ -21,11 +20,10 @@ from backend.app import create_app
 from backend.jobs import Jobs
 from backend.projects import ProjectStores
 from backend.settings import Settings
-from tests.contract.cases import Case
+from tests.contract.cases import Case, Entry
 from tests.published import publish
 from tests.recorded import CREATED_S, LABEL_STUDIO, PROJECT_ID
 
-Entry = Literal["ours", "theirs"]
 Send = Callable[[Case], "Answer"]
 
 # Headers that a client of the protocol could notice; the rest is the server's own business.
@@ -201,3 +199,26 @@ def in_process(app: Flask) -> Send:
         return Answer.of(answer.status_code, answer.headers, answer.data)
 
     return send
+
+
+def compare_in_process(
+    folders: tuple[Path, Path],
+    entry: Entry,
+    cases: Iterable[Case],
+    *,
+    login: tuple[str, str] | None = None,
+    stand_in: Mapping[str, ModuleType] | None = None,
+) -> list[Compared]:
+    """Send each request to our own app and to the official one, both called directly.
+
+    Args:
+        folders: their data directories, from ``prepare``.
+        entry: whose ``_wsgi.py`` starts the official one.
+        cases: the requests.
+        login: what both ask for.
+        stand_in: modules in the place of the package's.
+    """
+    own, official = folders
+    with official_app(official, entry, login=login, stand_in=stand_in) as app:
+        sides = Side(own, in_process(own_app(own, login=login))), Side(official, in_process(app))
+        return list(compare(*sides, cases))

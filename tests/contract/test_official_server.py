@@ -25,15 +25,11 @@ from backend.errors import BadRequest
 from backend.scoring import Scoring
 from backend.settings import Settings
 from tests.contract import label_studio_ml_stand_in
-from tests.contract.cases import Case, odd, recorded, with_login
+from tests.contract.cases import Case, Entry, odd, recorded, with_login
 from tests.contract.comparison import (
-    Entry,
-    Side,
-    compare,
+    compare_in_process,
     environment,
-    in_process,
     official_app,
-    own_app,
     prepare,
     settings_of,
 )
@@ -67,16 +63,13 @@ def check(
     login: tuple[str, str] | None = None,
 ) -> None:
     """Every answer is the same, but for those that are said to be another, which are."""
-    own, official = folders
-    with official_app(official, entry, login=login, stand_in=stand_in) as app:
-        sides = Side(own, in_process(own_app(own, login=login))), Side(official, in_process(app))
-        for found in compare(*sides, cases):
-            reason = found.case.differs if entry == "ours" else found.case.alone
-            if not reason:
-                assert found.official == found.own, found.case.name
-                assert found.official_left == found.own_left, found.case.name
-            else:
-                assert not found.equal, f"{found.case.name} is the same: {reason} is not true"
+    for found in compare_in_process(folders, entry, cases, login=login, stand_in=stand_in):
+        reason = found.case.why_under(entry)
+        if not reason:
+            assert found.official == found.own, found.case.name
+            assert found.official_left == found.own_left, found.case.name
+        else:
+            assert not found.equal, f"{found.case.name} is the same: {reason} is not true"
 
 
 @pytest.mark.parametrize("entry", ["ours", "theirs"])
