@@ -12,13 +12,7 @@ from backend.errors import BackendError, MediaError
 from backend.judging import Judge, NothingToJudgeWith
 from backend.projects import ProjectStores
 from backend.settings import Settings
-
-_SUFFIXES = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff"),
-        *(".bmp", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm"),
-    }
-)
+from models.image_kinds import SUFFIXES
 
 
 class FileScore(BaseModel):
@@ -58,7 +52,7 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            inside = (file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES)
+            inside = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
             found.update(dict.fromkeys(sorted(file for file in inside if file.is_file())))
         elif path.exists():
             found[path] = None
@@ -67,7 +61,7 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     if not found:
         raise BackendError(
             f"no image files in {', '.join(map(str, paths))}; endings looked for: "
-            f"{' '.join(sorted(_SUFFIXES))}"
+            f"{' '.join(sorted(SUFFIXES))}"
         )
     return list(found)
 

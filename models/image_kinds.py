@@ -10,6 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 READABLE = "JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, JPEG 2000 or Netpbm"
+#: Endings of such files, by which images are looked for in folders; what counts is the content.
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff"),
+        *(".bmp", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm"),
+    }
+)
 
 
 @dataclass(frozen=True)
