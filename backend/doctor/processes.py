@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import requests
 
 from backend import heartbeat
 from backend.doctor.facts import ServiceFacts
 from backend.doctor.finding import Finding, ago, error, note, ok, shown, warning
+from backend.labelstudio.transport import object_of
 
 _BACKLOG = 50
 _LATE_S = 120.0
@@ -215,7 +216,7 @@ def _login(facts: ServiceFacts, url: str, shown_url: str, took: float) -> Iterat
     yield ok("web", f"our web part answers at {shown_url} in {took * 1000:.0f} ms")
 
 
-def _ask(url: str, login: tuple[str, str] | None) -> tuple[int, dict[str, object]]:
+def _ask(url: str, login: tuple[str, str] | None) -> tuple[int, Mapping[str, object]]:
     """Status and JSON object at a URL: 0 where nobody answers, empty where it is something else."""
     with requests.Session() as session:
         session.trust_env = False  # no proxy, no .netrc: what is on this machine is asked itself
@@ -223,11 +224,7 @@ def _ask(url: str, login: tuple[str, str] | None) -> tuple[int, dict[str, object
             answer = session.get(url, auth=login, timeout=_WAIT_S, allow_redirects=False)
         except (requests.RequestException, UnicodeDecodeError):
             return 0, {}
-    try:
-        body: object = answer.json()
-    except (requests.JSONDecodeError, UnicodeDecodeError):
-        return answer.status_code, {}
-    return answer.status_code, body if isinstance(body, dict) else {}
+    return answer.status_code, object_of(answer)
 
 
 def _local(host: str) -> str:

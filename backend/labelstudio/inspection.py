@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 from backend.errors import AddressBlocked, LabelStudioRefused, LabelStudioUnavailable, ProjectGone
 from backend.labelstudio.answers import id_of, rows_of
 from backend.labelstudio.records import Object
-from backend.labelstudio.transport import Transport, origin_of
+from backend.labelstudio.transport import Transport, cause_of, object_of, origin_of
 
 CallBack = Literal["connection", "webhook"]
 SightKind = Literal["label_studio", "unreachable", "slow", "redirects", "other", "path"]
@@ -65,7 +65,7 @@ def look_at(base_url: str, *, timeout_s: float) -> Sight:
     except requests.Timeout:
         return Sight("slow", f"no answer within {timeout_s:g} s")
     except requests.RequestException as error:
-        return Sight("unreachable", _why(error))
+        return Sight("unreachable", cause_of(error))
     took = time.time() - began
     if 300 <= answer.status_code < 400:
         target = urljoin(answer.url, answer.headers.get("Location", ""))
@@ -174,11 +174,7 @@ def _get(url: str, timeout_s: float) -> requests.Response:
 
 
 def _release(answer: requests.Response) -> str:
-    try:
-        body: object = answer.json()
-    except (requests.JSONDecodeError, UnicodeDecodeError):
-        return ""
-    release = body.get("release") if isinstance(body, Mapping) else None
+    release = object_of(answer).get("release")
     return release if isinstance(release, str) else ""
 
 
@@ -196,14 +192,3 @@ def _ahead_s(answer: requests.Response, began: float, took: float) -> float | No
         return None
     # Whole seconds, cut off: on average half a second is missing.
     return theirs + 0.5 - (began + took / 2)
-
-
-def _why(error: requests.RequestException) -> str:
-    text = str(error)
-    if "refused" in text:
-        return "connection refused"
-    if "resolve" in text or "NameResolution" in text:
-        return "its name cannot be resolved"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate or its TLS is not accepted"
-    return f"the connection broke ({type(error).__name__})"

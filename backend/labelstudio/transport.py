@@ -31,6 +31,8 @@ Params = Mapping[str, str | int]
 
 _CONNECT_S = 5.0
 _SAID = 300  # characters of Label Studio's own words in our messages
+_REFUSED = "connection refused"
+_UNKNOWN_NAME = "its name cannot be resolved"
 
 
 class Transport:
@@ -178,9 +180,12 @@ class Transport:
                     f"within {timeout[1]:g} s"
                 ) from error
             except requests.ConnectionError as error:
-                if attempt == 2 or method != "GET" or _refused(error):
+                cause = cause_of(error)
+                # Where nobody listens, asking again at once is of no use.
+                if attempt == 2 or method != "GET" or cause in (_REFUSED, _UNKNOWN_NAME):
+                    more = "; is it running?" if cause == _REFUSED else ""
                     raise LabelStudioUnavailable(
-                        f"cannot reach Label Studio at {self.base_url}: {_cause(error)}"
+                        f"cannot reach Label Studio at {self.base_url}: {cause}{more}"
                     ) from error
                 logger.debug("%s %s: connection lost, trying once more", method, path)
             except requests.RequestException as error:
@@ -218,7 +223,7 @@ class Transport:
         if response.status_code in (400, 401, 403):
             raise Unauthorized(PERSONAL_DEAD, status=response.status_code)
         self._raise_for_status(response, "POST", path)
-        answer = _object(response)
+        answer = object_of(response)
         access = answer.get("access")
         if not isinstance(access, str) or not access:
             raise LabelStudioUnavailable(
@@ -281,7 +286,8 @@ def origin_of(url: str) -> str:
     return f"{scheme}://{host}:{port}"
 
 
-def _object(response: requests.Response) -> Mapping[str, object]:
+def object_of(response: requests.Response) -> Mapping[str, object]:
+    """The JSON object of an answer; empty where it holds none."""
     try:
         body: object = response.json()
     except (requests.JSONDecodeError, UnicodeDecodeError):
@@ -291,7 +297,7 @@ def _object(response: requests.Response) -> Mapping[str, object]:
 
 def _detail(response: requests.Response) -> str:
     """Label Studio's own words: ``detail`` and the validation errors, shortened."""
-    body = _object(response)
+    body = object_of(response)
     said = [str(body["detail"])] if body.get("detail") else []
     errors = body.get("validation_errors")
     if isinstance(errors, Mapping):
@@ -300,16 +306,13 @@ def _detail(response: requests.Response) -> str:
     return text if len(text) <= _SAID else text[: _SAID - 3] + "..."
 
 
-def _refused(error: requests.ConnectionError) -> bool:
-    """Whether nobody listens there: asking again at once is of no use."""
-    text = str(error)
-    return "refused" in text or "NameResolution" in text or "resolve" in text
-
-
-def _cause(error: requests.ConnectionError) -> str:
+def cause_of(error: requests.RequestException) -> str:
+    """Why an address could not be asked, in words for a person."""
     text = str(error)
     if "refused" in text:
-        return "connection refused; is it running?"
+        return _REFUSED
     if "NameResolution" in text or "resolve" in text:
-        return "its name cannot be resolved"
-    return "the connection broke"
+        return _UNKNOWN_NAME
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate or its TLS is not accepted"
+    return f"the connection broke ({type(error).__name__})"

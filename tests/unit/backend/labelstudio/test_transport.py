@@ -77,6 +77,12 @@ def test_refused_and_unresolvable_and_silent() -> None:
         Transport("http://label-studio.invalid", TOKEN).json("GET", "/")
 
 
+def test_an_address_that_speaks_no_tls(serve: Serve) -> None:
+    url = serve(always(Answer(200, {}))).url.replace("http://", "https://")
+    with pytest.raises(LabelStudioUnavailable, match="its TLS is not accepted"):
+        Transport(url, TOKEN).json("GET", "/")
+
+
 def test_a_slow_answer_is_given_up(serve: Serve) -> None:
     def slow(request: Request) -> Answer:
         time.sleep(0.5)
