@@ -26,7 +26,7 @@ from backend.versions import VersionFolder, VersionRow, frozen_model_of
 from models.errors import ModelError
 from models.recipes.fit_miner import Miner
 from models.registry import Version
-from models.types import Examples, FloatArray, RankedQueue
+from models.types import FloatArray, RankedQueue
 
 _FIRST = (10, 50)
 
@@ -180,7 +180,7 @@ def _likeness(
     known = {fingerprint: table for fingerprint, table in tables.items() if table is not None}
     pool = tasks.ids[tasks.states == "unlabeled"]
     for table in known.values():
-        pool = pool[np.isin(pool, tasks.ids[_embedded(tasks, table)])]
+        pool = pool[np.isin(pool, tasks.ids[table.embedded(tasks)])]
     try:
         orders = [
             _order(settings, folder, version, snapshot, tasks, known, pool)
@@ -216,39 +216,17 @@ def _order(
     table = tables[version.card.backbone_fingerprint]
     state = known_state(folder.store, version.card.backbone_fingerprint)
     head = state.classes if state is not None else ()
-    embedded = _examples(table, tasks.ids[_embedded(tasks, table)], head, version.card.classes)
-    queue = window(
+    ids = tasks.ids[table.embedded(tasks)]
+    queue, judgement = window(
         miner,
-        embedded,
+        table.examples(ids, head=head, classes=version.card.classes),
         fitted_on=np.asarray(snapshot.ids, dtype=np.int64),
         open_ids=pool,
         size=max(*_FIRST, settings.top_k),
         draw=draw_of(version, settings),
         seed=version.card.seed,
     )
-    return queue, miner.judge(_examples(table, pool, head, version.card.classes)).rarity
-
-
-def _embedded(tasks: TaskTable, table: FeatureTable) -> NDArray[np.int64]:
-    """Rows of the tasks that have features of the image that they point to now."""
-    if not len(table):
-        return np.empty(0, dtype=np.int64)
-    at = np.minimum(np.searchsorted(table.ids, tasks.ids), len(table) - 1)
-    return np.flatnonzero((table.ids[at] == tasks.ids) & (table.digests[at] == tasks.digests))
-
-
-def _examples(
-    table: FeatureTable,
-    ids: NDArray[np.int64],
-    head: tuple[str, ...],
-    classes: tuple[str, ...],
-) -> Examples:
-    """Features of some tasks, with original logits where the head tells all classes apart."""
-    at = np.searchsorted(table.ids, ids)
-    logits = None
-    if table.logits is not None and head and set(classes) <= set(head):
-        logits = table.logits[at][:, [head.index(name) for name in classes]]
-    return Examples(ids=ids, features=table.vectors[at].astype(np.float32), logits=logits)
+    return queue, judgement.rarity[np.searchsorted(judgement.ids, pool)]
 
 
 def _config(version: Version) -> dict[str, JsonValue]:

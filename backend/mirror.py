@@ -22,6 +22,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from models.types import Examples
+
 if TYPE_CHECKING:
     from lancedb.table import Table
 
@@ -113,6 +115,31 @@ class FeatureTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def embedded(self, tasks: TaskTable) -> NDArray[np.int64]:
+        """Rows of the tasks that have features of the image they point to now, ascending."""
+        if not len(self) or not len(tasks):
+            return np.empty(0, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self.ids, tasks.ids), len(self) - 1)
+        return np.flatnonzero((self.ids[at] == tasks.ids) & (self.digests[at] == tasks.digests))
+
+    def examples(
+        self, ids: NDArray[np.int64], *, head: tuple[str, ...], classes: tuple[str, ...]
+    ) -> Examples:
+        """A view of the tasks named, which must be here: no features are copied.
+
+        Args:
+            ids: (N,) ascending.
+            head: the classes that the columns of ``logits`` tell apart; may be empty.
+            classes: those wanted, in order; without logits where the head lacks one.
+        """
+        at = np.searchsorted(self.ids, ids)
+        whole = len(at) == len(self) and bool((np.diff(at) == 1).all())
+        logits = None
+        if self.logits is not None and head and set(classes) <= set(head):
+            columns = [head.index(name) for name in classes]
+            logits = self.logits if head == classes else self.logits[:, columns]
+        return Examples(ids, self.vectors, logits, at=None if whole else at)
 
 
 class Mirror:

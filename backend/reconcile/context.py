@@ -284,14 +284,11 @@ class ProjectContext:
         Asked for several times a step, and compared once for the same tables.
         """
         tasks, features = self.tasks(), self.features()
-        if features is None or not len(features) or not len(tasks):
+        if features is None:
             return np.empty(0, dtype=np.int64)
         known = self._embedded
         if known is None or known[0] is not tasks or known[1] is not features:
-            at = np.searchsorted(features.ids, tasks.ids)
-            at = np.minimum(at, len(features) - 1)
-            matches = (features.ids[at] == tasks.ids) & (features.digests[at] == tasks.digests)
-            known = self._embedded = (tasks, features, np.flatnonzero(matches))
+            known = self._embedded = (tasks, features, features.embedded(tasks))
             known[2].setflags(write=False)
         return known[2]
 
@@ -300,27 +297,12 @@ class ProjectContext:
         features = self.features()
         if features is None:
             raise RuntimeError("examples were asked for before anything was embedded")
-        ids = self.tasks().ids[rows]
-        at = np.searchsorted(features.ids, ids)
-        whole = len(at) == len(features) and bool((np.diff(at) == 1).all())
-        return Examples(
-            ids=ids,
-            features=features.vectors,
-            logits=self._logits(features),
-            at=None if whole else at,
+        state = self.backbone_state
+        return features.examples(
+            self.tasks().ids[rows],
+            head=state.classes if state is not None else (),
+            classes=self.sync.classes,
         )
-
-    def _logits(self, features: FeatureTable) -> NDArray[np.floating] | None:
-        """Original logits in the order of the config's classes; None where a class has none."""
-        state, classes = self.backbone_state, self.sync.classes
-        if features.logits is None or state is None or not state.classes:
-            return None
-        columns = {name: column for column, name in enumerate(state.classes)}
-        if any(name not in columns for name in classes):
-            return None
-        if state.classes == classes:
-            return features.logits
-        return features.logits[:, [columns[name] for name in classes]]
 
     def labels(self) -> dict[int, str]:
         """Labels that the config holds, by task id."""

@@ -55,29 +55,6 @@ def window(
     size: int,
     draw: Draw,
     seed: int,
-) -> RankedQueue:
-    """The first tasks of a version's order that may still be labeled; see ``judged_window``."""
-    queue, _ = judged_window(
-        miner,
-        examples,
-        fitted_on=fitted_on,
-        open_ids=open_ids,
-        size=size,
-        draw=draw,
-        seed=seed,
-    )
-    return queue
-
-
-def judged_window(
-    miner: Miner,
-    examples: Examples,
-    *,
-    fitted_on: IntArray,
-    open_ids: IntArray,
-    size: int,
-    draw: Draw,
-    seed: int,
 ) -> tuple[RankedQueue, Judgement]:
     """The first tasks of a version's order that may still be labeled, and what is said of all.
 

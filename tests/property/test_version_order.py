@@ -69,12 +69,12 @@ def test_a_window_is_the_whole_order_without_what_is_labeled(
 ) -> None:
     fitted = miner(scorer, blind)
     draw = Draw(share=share, block=block, seed=(0, number))
-    whole = window(
+    whole, _ = window(
         fitted, EXAMPLES, fitted_on=FITTED_ON, open_ids=NEW, size=_SIZE, draw=draw, seed=0
     )
     assert sorted(whole.ids.tolist()) == NEW.tolist()
     is_open = np.asarray(sorted((set(NEW.tolist()) - labeled) | back), dtype=np.int64)
-    queue = window(
+    queue, _ = window(
         fitted, EXAMPLES, fitted_on=FITTED_ON, open_ids=is_open, size=size, draw=draw, seed=0
     )
     expected = [
@@ -92,7 +92,7 @@ def test_a_window_is_the_whole_order_without_what_is_labeled(
 @settings(max_examples=60, deadline=None)
 def test_each_block_holds_its_share_of_controls(share: float, block: int, number: int) -> None:
     draw = Draw(share=share, block=block, seed=(0, number))
-    queue = window(
+    queue, _ = window(
         miner("random", False),
         EXAMPLES,
         fitted_on=_NOBODY,
@@ -111,7 +111,7 @@ def test_another_version_draws_other_controls() -> None:
     drawn = set()
     for number in range(1, 6):
         draw = Draw(share=0.1, block=30, seed=(0, number))
-        queue = window(
+        queue, _ = window(
             miner("entropy", False),
             EXAMPLES,
             fitted_on=FITTED_ON,

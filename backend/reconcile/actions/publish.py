@@ -24,7 +24,7 @@ from backend.projects import Publication, Publications, PublishedScores
 from backend.queue_scores import queue_scores
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.made_with import publication_settings
-from backend.reconcile.order import control_ids, draw_of, judged_window
+from backend.reconcile.order import control_ids, draw_of, window
 from backend.reconcile.ownership import ownership
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import snapshot_of
@@ -74,7 +74,7 @@ def _window(
 ) -> tuple[RankedQueue, Judgement]:
     """What of the version's order is to be published: its first unlabeled tasks; all judged."""
     settings, tasks = context.settings, context.tasks()
-    return judged_window(
+    return window(
         miner,
         examples,
         fitted_on=np.asarray(snapshot_of(version).ids, dtype=np.int64),

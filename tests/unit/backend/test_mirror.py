@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.mirror import Mirror, MirroredTask, uri_digest
+from backend.mirror import FeatureTable, Mirror, MirroredTask, uri_digest
 
 
 @pytest.fixture
@@ -76,6 +76,32 @@ def test_logits_and_backbones_are_kept_apart(mirror: Mirror) -> None:
     other = mirror.features("bb")
     assert other is not None
     assert other.vectors.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("head", "classes", "expected"),
+    [
+        (("a", "b"), ("a", "b"), [[2, 3], [4, 5]]),
+        (("a", "b"), ("b", "a"), [[3, 2], [5, 4]]),
+        (("a", "b"), ("b",), [[3], [5]]),
+        (("a", "b"), ("a", "c"), None),
+        ((), ("a",), None),
+    ],
+)
+def test_examples_have_logits_where_the_head_tells_all_classes_apart(
+    head: tuple[str, ...], classes: tuple[str, ...], expected: list[list[int]] | None
+) -> None:
+    table = FeatureTable(
+        ids=np.asarray([1, 3, 5]),
+        digests=np.asarray(["x", "y", "z"], dtype=object),
+        vectors=np.eye(3, 4, dtype=np.float16),
+        logits=np.arange(6, dtype=np.float32).reshape(3, 2),
+    )
+    found = table.examples(np.asarray([3, 5]), head=head, classes=classes)
+    assert found.features is table.vectors, "a view"
+    dense = found.dense()
+    assert dense.features.tolist() == np.eye(3, 4)[1:].tolist()
+    assert (None if dense.logits is None else dense.logits.tolist()) == expected
 
 
 def test_compaction_keeps_everything_and_bounds_the_files(tmp_path: Path) -> None:
