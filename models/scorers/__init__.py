@@ -10,9 +10,12 @@ from models.scorers.direct import Direct
 from models.scorers.diversity import Diversity
 from models.scorers.entropy import Entropy
 from models.scorers.galaxy import Galaxy
+from models.scorers.hal import HalG, HalR
+from models.scorers.knn_distance import KnnDistance
+from models.scorers.mahalanobis import Mahalanobis
 from models.scorers.margin import Margin
 from models.scorers.max_score import MaxScore
-from models.scorers.paper import Paper
+from models.scorers.paper import Paper, PaperLogit, PaperNoRc, PaperReleased
 from models.scorers.random import Random
 from models.scorers.rarefirst import RareFirst
 from models.scorers.tail_mass import TailMass, TailMassAdjusted, TailMassPaperRc, TailMassRc
@@ -22,6 +25,9 @@ SCORERS: Mapping[str, type[StoredScorer]] = MappingProxyType(
     {
         "rarefirst": RareFirst,
         "paper": Paper,
+        "paper_logit": PaperLogit,
+        "paper_no_rc": PaperNoRc,
+        "paper_released": PaperReleased,
         "tail_mass": TailMass,
         "tail_mass_adjusted": TailMassAdjusted,
         "tail_mass_rc": TailMassRc,
@@ -31,6 +37,10 @@ SCORERS: Mapping[str, type[StoredScorer]] = MappingProxyType(
         "margin": Margin,
         "went": Went,
         "went_norm": WentNorm,
+        "hal_r": HalR,
+        "hal_g": HalG,
+        "mahalanobis": Mahalanobis,
+        "knn_distance": KnnDistance,
         "galaxy": Galaxy,
         "direct": Direct,
         "diversity": Diversity,

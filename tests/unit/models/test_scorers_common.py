@@ -12,7 +12,11 @@ from models.types import ClassSpace, Examples, IntArray, LabeledExamples
 
 CONFIG = MinerConfig(autoencoder_steps=200, members=2)
 CLASSES = ClassSpace(("a", "b", "c", "d"), tail=(2, 3))
-LEARNING = sorted(name for name, scorer in SCORERS.items() if scorer.needs.learns(own_head=False))
+LEARNING = sorted(
+    name
+    for name, scorer in SCORERS.items()
+    if scorer.needs.classes >= 2 or scorer.needs.original_head
+)
 
 
 def _world(counts: tuple[int, ...], seed: int, first_id: int) -> tuple[Examples, IntArray]:
