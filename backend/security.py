@@ -19,11 +19,6 @@ _OPEN = frozenset({"/health"})
 _MARKED = frozenset({"/webhook", "/setup", "/predict"})
 
 
-def authorization_header(user: str, password: str) -> str:
-    """The value of the ``Authorization`` header for a user and password."""
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-
-
 def is_allowed(header: str, credentials: tuple[str, str]) -> bool:
     """Whether an ``Authorization`` header carries these credentials.
 

@@ -22,6 +22,11 @@ ACTIONS = (
 _LOGIN = "authorization"
 
 
+def authorization_header(user: str, password: str) -> str:
+    """The value of the ``Authorization`` header for a user and password."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+
+
 def with_login(headers: Mapping[str, str], basic_auth: tuple[str, str] | None) -> Mapping[str, str]:
     """A webhook's headers with our login, others left as they are.
 
@@ -31,9 +36,8 @@ def with_login(headers: Mapping[str, str], basic_auth: tuple[str, str] | None) -
     """
     if basic_auth is None:
         return headers
-    login = base64.b64encode(":".join(basic_auth).encode()).decode()
     others = {name: value for name, value in headers.items() if name.lower() != _LOGIN}
-    return {**others, "Authorization": f"Basic {login}"}
+    return {**others, "Authorization": authorization_header(*basic_auth)}
 
 
 def trouble(webhook: Webhook, basic_auth: tuple[str, str] | None) -> list[str]:

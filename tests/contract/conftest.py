@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from backend.app import create_app
 from backend.jobs import Jobs
-from backend.security import authorization_header
+from backend.labelstudio.event_hook import authorization_header
 from backend.settings import Settings
 
 PAYLOADS = Path(__file__).parent / "payloads" / "1.23.2"

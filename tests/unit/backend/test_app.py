@@ -14,9 +14,10 @@ from flask.testing import FlaskClient
 
 from backend.app import create_app
 from backend.jobs import Jobs
+from backend.labelstudio.event_hook import authorization_header
 from backend.project_settings import FILE, ProjectSettings, digest
 from backend.projects import ProjectStore
-from backend.security import authorization_header, is_allowed
+from backend.security import is_allowed
 from backend.settings import Settings
 
 ENDPOINTS = [
