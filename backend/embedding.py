@@ -97,6 +97,7 @@ def embed(
                 except (LabelStudioUnavailable, Unauthorized):
                     raise
                 except Exception as error:
+                    # Whatever one image meets, a defect of ours included, the others go on.
                     failures.add(image_id, error)
                 seen += 1
             if ready:

@@ -153,6 +153,7 @@ def _refusals() -> Iterator[None]:
         logger.warning("%s %s: %s", request.method, request.path, error)
         raise _refusal(error.http_status, error.code, str(error)) from None
     except Exception:
+        # A defect of ours, whatever its kind: left alone, its traceback would go to the client.
         if not has_request_context():
             raise
         logger.exception("%s %s failed", request.method, request.path)
