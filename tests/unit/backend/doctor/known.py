@@ -46,6 +46,11 @@ def service_facts(settings: Settings, /, **known: Any) -> ServiceFacts:
     return facts
 
 
+def our_name(settings: Settings, rest: str = "v0001-aaaa") -> str:
+    """A model version of ours."""
+    return ServiceFacts(settings).own_prefix + rest
+
+
 def project_facts(settings: Settings, /, **known: Any) -> ProjectFacts:
     """Facts of a project that is well but for what is given."""
     service = known.pop("service", None) or service_facts(settings, client=FakeClient())

@@ -22,6 +22,7 @@ from tests.unit.backend.doctor.known import (
     FakeClient,
     connection,
     info,
+    our_name,
     project_facts,
     record,
     service_facts,
@@ -79,7 +80,7 @@ def test_another_rarefirst_at_our_address(settings: Settings) -> None:
 
 
 def test_connections_beside_ours(settings: Settings) -> None:
-    ours = project_facts(settings).service.own_prefix + "v0001-aaaa"
+    ours = our_name(settings)
     yolo = connection("yolo-7", 1, url="http://yolo:9090", title="yolo")
     other = connection("rarefirst-000000-v0001-aaaa", 5, url="http://other:9090")
     facts = project_facts(
@@ -114,7 +115,7 @@ def test_whether_label_studio_reaches_us(
     client = FakeClient()
     client.refusals["connection"] = refusal
     facts = project_facts(settings, service=service_facts(settings, client=client))
-    row = connection(facts.service.own_prefix + "v0001-aaaa", **fields)
+    row = connection(our_name(settings), **fields)
     facts.__dict__["called"] = Called((row,), reached=arrives)
     found = severities(checks.reached(facts))
     assert found == ({expected: "error"} if expected else {})
@@ -155,9 +156,8 @@ def test_the_webhook(settings: Settings, hooks: tuple[object, ...], expected: se
 
 def test_a_webhook_of_another_connection_is_not_ours(settings: Settings) -> None:
     """Another rarefirst has the same login, or its place was taken in our notes."""
-    own = project_facts(settings).service.own_prefix
     connections = (
-        connection(own + "0", 1),
+        connection(our_name(settings, "0"), 1),
         connection("rarefirst-000000-0", 2, url="http://Other:9090/", title="other"),
     )
     for known in (1, 2):
@@ -247,10 +247,9 @@ def test_labels_are_compared_by_one_clock(settings: Settings, store: ProjectStor
 
 def test_the_address_that_counts_is_the_connections(settings: Settings) -> None:
     """In a container network Label Studio knows us under another name than we do."""
-    version = project_facts(settings).service.own_prefix + "v0001-aaaa"
     facts = project_facts(
         settings,
-        connections=(connection(version, url="http://web:9090/"),),
+        connections=(connection(our_name(settings), url="http://web:9090/"),),
         hooks=(webhook(url="http://web:9090/webhook"),),
     )
     assert facts.hook_url == "http://web:9090/webhook"

@@ -24,6 +24,7 @@ from tests.unit.backend.doctor.known import (
     FakeClient,
     connection,
     info,
+    our_name,
     project_facts,
     record,
     service_facts,
@@ -109,7 +110,7 @@ def hook(number: int, base: str, **fields: object) -> Webhook:
 
 def test_the_younger_connection_and_its_webhook_go(settings: Settings) -> None:
     client = Writing()
-    ours = facts_with(settings, client).service.own_prefix + "0"
+    ours = our_name(settings, "0")
     facts = facts_with(
         settings,
         client,
@@ -127,7 +128,7 @@ def test_the_younger_connection_and_its_webhook_go(settings: Settings) -> None:
 
 def test_the_webhook_of_the_same_address_stays(settings: Settings) -> None:
     client = Writing()
-    ours = facts_with(settings, client).service.own_prefix + "0"
+    ours = our_name(settings, "0")
     facts = facts_with(settings, client, connections=(connection(ours, 1), connection(ours, 2)))
     fixes._delete_doubles(facts)
     assert client.done == [("connection", 2)]
@@ -137,7 +138,7 @@ def test_a_connection_at_an_address_that_is_only_guessed_is_left_and_said(
     settings: Settings,
 ) -> None:
     client = Writing()
-    ours = facts_with(settings, client).service.own_prefix + "0"
+    ours = our_name(settings, "0")
     facts = facts_with(
         settings,
         client,
@@ -196,7 +197,7 @@ def publication(name: str) -> Publication:
 def test_the_published_queue_is_put_back(settings: Settings, store: ProjectStore) -> None:
     client = Writing()
     facts = facts_with(settings, client)
-    name = facts.service.own_prefix + "v0001-aaaa"
+    name = our_name(settings)
     store.write("publication.json", Publications(published=publication(name)))
     assert fixes._serve_ours(facts) == f"set to {name}"
     assert client.done == [("project", {"model_version": name})]

@@ -22,6 +22,7 @@ from tests.unit.backend.doctor.known import (
     FakeClient,
     connection,
     info,
+    our_name,
     project_facts,
     service_facts,
     severities,
@@ -37,7 +38,7 @@ def publication(name: str, state: Any = "published") -> Publication:
 def published(settings: Settings, **known: Any) -> ProjectFacts:
     """A project whose published queue is `v0001-aaaa`."""
     facts = project_facts(settings, **known)
-    served = publication(facts.service.own_prefix + "v0001-aaaa")
+    served = publication(our_name(settings))
     facts.__dict__.setdefault("publications", Publications(published=served))
     return facts
 
@@ -78,7 +79,7 @@ def test_settings_of_the_project(
 def test_the_model_version(
     settings: Settings, now: str, held: dict[str, int], expected: dict[str, str]
 ) -> None:
-    own = project_facts(settings).service.own_prefix
+    own = our_name(settings, "")
     facts = published(
         settings,
         info=info(now.format(own=own)),
@@ -99,7 +100,7 @@ def test_the_model_version_before_the_first_queue(
 
 
 def test_a_queue_that_is_being_switched_to_is_well(settings: Settings) -> None:
-    own = project_facts(settings).service.own_prefix
+    own = our_name(settings, "")
     facts = project_facts(
         settings,
         info=info(own + "v0002-cccc"),
@@ -112,7 +113,7 @@ def test_a_queue_that_is_being_switched_to_is_well(settings: Settings) -> None:
 
 
 def test_a_queue_that_was_published_meanwhile_is_no_older_one(settings: Settings) -> None:
-    own = project_facts(settings).service.own_prefix
+    own = our_name(settings, "")
 
     class Client(FakeClient):
         def project(self, project_id: int) -> ProjectInfo:
@@ -125,9 +126,10 @@ def test_a_queue_that_was_published_meanwhile_is_no_older_one(settings: Settings
 
 
 def test_whose_model_version_it_is(settings: Settings) -> None:
-    ours = project_facts(settings).service.own_prefix + "v0001-aaaa"
     yolo = connection("yolo-7", 2, url="http://yolo:9090", title="yolo")
-    facts = published(settings, info=info("yolo-7"), connections=(connection(ours), yolo))
+    facts = published(
+        settings, info=info("yolo-7"), connections=(connection(our_name(settings)), yolo)
+    )
     (found,) = checks.model_version(facts)
     assert "the backend 'yolo'" in found.what
     assert f"connect --project {PROJECT_ID} --take-over" in found.mend
