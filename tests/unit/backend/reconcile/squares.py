@@ -6,39 +6,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
-from backend.labelstudio.client import LabelStudioClient
-from backend.projects import ProjectStore, ProjectStores, Publication
-from backend.reconcile.loop import Reconciler
+from backend.projects import ProjectStore, Publication
 from backend.reports import ProjectReport
 from backend.settings import Settings
 from backend.versions import activate_version
 from tests.unit.backend.reconcile.fake_label_studio import FakeLabelStudio
+from tests.unit.backend.reconcile.rounds import (
+    reconciler_of,
+    report,
+    run,
+    served,
+    settings_of,
+    squares,
+)
 
 
 def begin_squares(data_dir: Path, **changes: object) -> Service:
     """A project after its first round; ``changes`` are settings."""
-    label_studio = FakeLabelStudio()
-    for i in range(60):
-        label_studio.add_task("blue" if i in (3, 17, 30, 50) else ("red", "green")[i % 2])
-    for task_id in list(label_studio.task_rows)[:24]:
-        label_studio.annotate(task_id)
-    label_studio.create_connection(1, "http://localhost:9090", title="rarefirst")
-    settings = Settings.model_validate(
-        {
-            "label_studio_url": label_studio.base_url,
-            "data_dir": data_dir,
-            "bootstrap_min_labels": 10_000,
-            "top_k": 20,
-            "fit_every_labels": 3,
-            "fit_idle_s": 3600,
-            "tail_min_labels": 10,
-            "delete_pause_s": 0,
-            "tail_threshold": 0.5,
-            **changes,
-        }
-    )
+    label_studio = squares(60, blue=(3, 17, 30, 50), labeled=24)
+    usual = {"top_k": 20, "tail_min_labels": 10, "tail_threshold": 0.5}
+    settings = settings_of(**{"data_dir": data_dir, **usual, **changes})
     service = Service(label_studio, settings)
     service.round()
     return service
@@ -50,13 +38,10 @@ class Service:
     def __init__(self, label_studio: FakeLabelStudio, settings: Settings) -> None:
         self.label_studio = label_studio
         self.settings = settings
-        stores = ProjectStores(settings.data_dir, label_studio.base_url)
-        self.loop = Reconciler(settings, cast(LabelStudioClient, label_studio), stores)
+        self.loop = reconciler_of(label_studio, settings)
 
     def round(self) -> ProjectStore:
-        (store,) = self.loop.discover()
-        assert self.loop.round(store, reason="hint")
-        return store
+        return run(self.loop)
 
     @property
     def store(self) -> ProjectStore:
@@ -65,8 +50,7 @@ class Service:
 
     @property
     def served(self) -> Publication:
-        found = self.store.publications().published
-        assert found is not None
+        found = served(self.store)
         assert self.label_studio.settings["model_version"] == found.name
         assert self.label_studio.stream() == [
             i for i in found.task_ids if not self.label_studio.task_rows[i].annotations
@@ -75,9 +59,7 @@ class Service:
 
     @property
     def report(self) -> ProjectReport:
-        found = self.store.read("report.json", ProjectReport)
-        assert found is not None
-        return found
+        return report(self.store)
 
     def label(self, count: int) -> list[int]:
         """Label what is served next."""

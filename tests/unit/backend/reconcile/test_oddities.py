@@ -7,81 +7,44 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from backend.errors import AddressBlocked, ConnectionIncomplete, LabelStudioUnavailable
 from backend.instance import unpublished_name, version_prefix
-from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.connection_record import ConnectionRecord
-from backend.projects import ProjectStore, ProjectStores, Publication
+from backend.projects import ProjectStore
 from backend.reconcile.connected import cut_off, leave
-from backend.reconcile.loop import Reconciler
-from backend.reports import ProjectReport
-from backend.settings import Settings
 from backend.versions import activate_version
 from tests.unit.backend.reconcile.fake_label_studio import CONFIG, FakeLabelStudio
+from tests.unit.backend.reconcile.rounds import Start, report, served, squares, starter
+from tests.unit.backend.reconcile.rounds import run as run_for
 
-Start = Callable[..., Reconciler]
 OURS = "http://localhost:9090"
 OTHER = "http://other:9090"
 UNCERTAIN, SEQUENTIAL = "Uncertainty sampling", "Sequential sampling"
+#: What a person changes in Label Studio is seen by the timer, where nothing else is said.
+run = partial(run_for, reason="timer")
 
 
 @pytest.fixture
 def label_studio() -> FakeLabelStudio:
     """40 squares, 4 of them blue; 16 labeled, 2 of those blue."""
-    fake = FakeLabelStudio()
-    for i in range(40):
-        fake.add_task("blue" if i in (3, 9, 20, 30) else ("red", "green")[i % 2])
-    for task_id in list(fake.task_rows)[:16]:
-        fake.annotate(task_id)
-    fake.create_connection(1, OURS, title="rarefirst")
-    return fake
+    return squares(40, blue=(3, 9, 20, 30), labeled=16)
 
 
 @pytest.fixture
 def start(tmp_path: Path, label_studio: FakeLabelStudio) -> Start:
-    def begin(**changes: object) -> Reconciler:
-        settings = Settings.model_validate(
-            {
-                "label_studio_url": label_studio.base_url,
-                "data_dir": tmp_path / "ours",
-                "bootstrap_min_labels": 10_000,
-                "top_k": 8,
-                "fit_every_labels": 3,
-                "fit_idle_s": 3600,
-                "tail_min_labels": 10,
-                "tail_threshold": 0.5,
-                "delete_pause_s": 0,
-                "discover_s": 0.001,
-                **changes,
-            }
-        )
-        stores = ProjectStores(settings.data_dir, label_studio.base_url)
-        return Reconciler(settings, cast(LabelStudioClient, label_studio), stores)
-
-    return begin
-
-
-def run(reconciler: Reconciler, *, reason: str = "timer") -> ProjectStore:
-    (store,) = reconciler.discover()
-    assert reconciler.round(store, reason=reason)
-    return store
-
-
-def report(store: ProjectStore) -> ProjectReport:
-    found = store.read("report.json", ProjectReport)
-    assert found is not None
-    return found
-
-
-def served(store: ProjectStore) -> Publication:
-    found = store.publications().published
-    assert found is not None
-    return found
+    return starter(
+        label_studio,
+        tmp_path / "ours",
+        top_k=8,
+        tail_min_labels=10,
+        tail_threshold=0.5,
+        discover_s=0.001,
+    )
 
 
 def label_more(label_studio: FakeLabelStudio, count: int = 3) -> None:

@@ -9,89 +9,47 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from backend.errors import LabelStudioUnavailable
-from backend.labelstudio.client import LabelStudioClient, PredictionItem
-from backend.projects import ProjectStore, ProjectStores
-from backend.reconcile.loop import Reconciler
-from backend.reports import ProjectReport, RoundEntry
-from backend.settings import Settings
+from backend.labelstudio.client import PredictionItem
+from backend.reports import RoundEntry
 from models.registry import VersionCard
 from tests.unit.backend.reconcile.fake_label_studio import FakeLabelStudio
-
-Start = Callable[..., Reconciler]
+from tests.unit.backend.reconcile.rounds import Start, report, run, served, squares, starter
 
 
 @pytest.fixture
 def label_studio() -> FakeLabelStudio:
-    """60 squares, 4 of them blue; 26 labeled, 2 of those blue."""
-    fake = FakeLabelStudio()
-    for i in range(60):
-        fake.add_task("blue" if i in (3, 17, 30, 50) else ("red", "green")[i % 2])
-    for task_id in list(fake.task_rows)[:24]:
-        fake.annotate(task_id)
-    fake.create_connection(1, "http://localhost:9090", title="rarefirst")
-    return fake
+    """60 squares, 4 of them blue; 24 labeled, 2 of those blue."""
+    return squares(60, blue=(3, 17, 30, 50), labeled=24)
 
 
 @pytest.fixture
 def start(tmp_path: Path, label_studio: FakeLabelStudio) -> Start:
-    def begin(**changes: object) -> Reconciler:
-        settings = Settings.model_validate(
-            {
-                "label_studio_url": label_studio.base_url,
-                "data_dir": tmp_path,
-                "bootstrap_min_labels": 10_000,
-                "top_k": 12,
-                "fit_every_labels": 3,
-                "fit_idle_s": 3600,
-                "tail_min_labels": 10,
-                "delete_pause_s": 0,
-                "tail_threshold": 0.5,
-                **changes,
-            }
-        )
-        stores = ProjectStores(settings.data_dir, label_studio.base_url)
-        return Reconciler(settings, cast(LabelStudioClient, label_studio), stores)
-
-    return begin
-
-
-def run(reconciler: Reconciler, *, reason: str = "hint") -> ProjectStore:
-    (store,) = reconciler.discover()
-    assert reconciler.round(store, reason=reason)
-    return store
-
-
-def report(store: ProjectStore) -> ProjectReport:
-    found = store.read("report.json", ProjectReport)
-    assert found is not None
-    return found
+    return starter(label_studio, tmp_path, top_k=12, tail_min_labels=10, tail_threshold=0.5)
 
 
 def test_first_round_publishes_a_rare_first_queue(
     start: Start, label_studio: FakeLabelStudio
 ) -> None:
     store = run(start())
-    served = store.publications().published
-    assert served is not None
-    assert label_studio.settings["model_version"] == served.name
+    queue = served(store)
+    assert label_studio.settings["model_version"] == queue.name
     assert label_studio.settings["sampling"] == "Uncertainty sampling"
-    assert label_studio.stream() == list(served.task_ids)
-    assert len(served.task_ids) == 12
-    assert {label_studio.truth[i] for i in served.task_ids[:2]} == {"blue"}
-    assert served.tail == ("blue",)
+    assert label_studio.stream() == list(queue.task_ids)
+    assert len(queue.task_ids) == 12
+    assert {label_studio.truth[i] for i in queue.task_ids[:2]} == {"blue"}
+    assert queue.tail == ("blue",)
     assert len(label_studio.imports) == 1
     found = report(store)
     assert (found.tasks, found.labeled, found.tail) == (60, 24, ("blue",))
     assert found.problems == ()
     (entry,) = store.history(RoundEntry)
-    assert entry.publication == served.name
+    assert entry.publication == queue.name
     assert {"sync", "connect", "bootstrap", "embed", "fit", "publish"} <= set(entry.seconds)
 
 
@@ -110,17 +68,15 @@ def test_labels_lead_to_a_new_order_and_the_tail_stays(
     reconciler = start()
     store = run(reconciler)
     for _ in range(4):
-        first = store.publications().published
+        first = served(store)
         for task_id in label_studio.stream()[:3]:
             label_studio.annotate(task_id)
         store.hint("changed")
         run(reconciler)
-        served = store.publications().published
-        assert served is not None
-        assert first is not None
-        assert served.name != first.name
-        assert served.tail == ("blue",)
-        assert not set(served.task_ids) & {
+        queue = served(store)
+        assert queue.name != first.name
+        assert queue.tail == ("blue",)
+        assert not set(queue.task_ids) & {
             i for i, row in label_studio.task_rows.items() if row.annotations
         }
     found = report(store)
@@ -188,10 +144,9 @@ def test_a_task_deleted_between_embed_and_publish(
 
     label_studio.fail = delete_before_import
     store = run(reconciler)
-    served = store.publications().published
-    assert served is not None
-    assert label_studio.settings["model_version"] == served.name
-    assert set(served.task_ids) <= set(label_studio.task_rows)
+    queue = served(store)
+    assert label_studio.settings["model_version"] == queue.name
+    assert set(queue.task_ids) <= set(label_studio.task_rows)
     assert label_studio.calls["import_predictions"] == 2
 
 
@@ -216,12 +171,11 @@ def test_label_studio_away_then_back(
     assert store.publications().published is None
     away = False
     assert reconciler.round(store, reason="hint")
-    served = store.publications().published
-    assert served is not None
-    assert label_studio.stream() == list(served.task_ids)
+    queue = served(store)
+    assert label_studio.stream() == list(queue.task_ids)
     assert report(store).label_studio == "reachable"
     counts = label_studio.model_versions(1)
-    assert counts == {served.name: 12}, "what the failed round had imported is gone again"
+    assert counts == {queue.name: 12}, "what the failed round had imported is gone again"
 
 
 def test_the_loop_backs_off_on_the_timer_and_a_hint_ends_it(
@@ -260,9 +214,8 @@ def test_what_a_person_changes_is_left_alone_and_reported(
     assert any("their-model" in reason for reason in report(store).why_not)
     reconciler.connect(1, own_url=None, dry_run=False, take_over=True)
     run(reconciler)
-    served = store.publications().published
-    assert served is not None
-    assert label_studio.settings["model_version"] == served.name
+    queue = served(store)
+    assert label_studio.settings["model_version"] == queue.name
     assert label_studio.settings["sampling"] == "Uncertainty sampling"
 
 
@@ -274,9 +227,8 @@ def test_scores_deleted_by_a_person_are_published_again(
     label_studio.predictions.clear()
     label_studio.settings["model_version"] = ""
     run(reconciler)
-    served = store.publications().published
-    assert served is not None
-    assert label_studio.stream() == list(served.task_ids)
+    queue = served(store)
+    assert label_studio.stream() == list(queue.task_ids)
 
 
 def test_an_emptied_model_version_is_a_wish_while_the_scores_are_there(
@@ -301,10 +253,9 @@ def test_the_whole_data_directory_lost(
     run(start())
     shutil.rmtree(tmp_path / "projects")
     store = run(start())
-    served = store.publications().published
-    assert served is not None
-    assert label_studio.settings["model_version"] == served.name
-    assert label_studio.stream() == list(served.task_ids)
+    queue = served(store)
+    assert label_studio.settings["model_version"] == queue.name
+    assert label_studio.stream() == list(queue.task_ids)
 
 
 def test_no_labels_at_all_gives_a_diversity_order_that_says_so(
@@ -313,10 +264,9 @@ def test_no_labels_at_all_gives_a_diversity_order_that_says_so(
     for task_id in label_studio.task_rows:
         label_studio.delete_annotations(task_id)
     store = run(start())
-    served = store.publications().published
-    assert served is not None
-    assert served.kind == "diversity"
-    assert label_studio.stream() == list(served.task_ids)
+    queue = served(store)
+    assert queue.kind == "diversity"
+    assert label_studio.stream() == list(queue.task_ids)
     assert any("label" in problem for problem in report(store).problems)
 
 
@@ -385,21 +335,18 @@ def test_a_corrupt_version_is_skipped_and_the_one_before_used(
         label_studio.annotate(task_id)
     store.hint("changed")
     again = run(start())
-    served = again.publications().published
-    assert served is not None
-    assert label_studio.stream() == list(served.task_ids)
-    assert served.version > newest.name
+    queue = served(again)
+    assert label_studio.stream() == list(queue.task_ids)
+    assert queue.version > newest.name
 
 
 def test_start_training_forces_a_fit(start: Start, label_studio: FakeLabelStudio) -> None:
     reconciler = start()
     store = run(reconciler)
-    first = store.publications().published
+    first = served(store)
     store.hint("force_fit")
     run(reconciler)
-    second = store.publications().published
-    assert first is not None
-    assert second is not None
+    second = served(store)
     assert first.version != second.version
     run(reconciler)
     assert store.publications().published == second
@@ -410,12 +357,11 @@ def test_a_control_slice_is_drawn_at_random_and_labels_from_it_count(
 ) -> None:
     reconciler = start(control_share=0.25)
     store = run(reconciler)
-    served = store.publications().published
-    assert served is not None
-    assert len(served.control_ids) == 3
-    assert set(served.control_ids) <= set(served.task_ids)
-    label_studio.annotate(served.control_ids[0])
-    label_studio.annotate(next(i for i in served.task_ids if i not in served.control_ids))
+    queue = served(store)
+    assert len(queue.control_ids) == 3
+    assert set(queue.control_ids) <= set(queue.task_ids)
+    label_studio.annotate(queue.control_ids[0])
+    label_studio.annotate(next(i for i in queue.task_ids if i not in queue.control_ids))
     store.hint("changed")
     run(reconciler)
     assert report(store).labels_by_origin == {"initial": 24, "queue": 1, "control": 1}
@@ -542,10 +488,9 @@ def test_disconnect_then_connect_publishes_again(
     (again,) = reconciler.discover()
     assert again.key == store.key
     reconciler.round(again, reason="hint")
-    served = again.publications().published
-    assert served is not None
-    assert label_studio.settings["model_version"] == served.name
-    assert label_studio.stream() == list(served.task_ids)
+    queue = served(again)
+    assert label_studio.settings["model_version"] == queue.name
+    assert label_studio.stream() == list(queue.task_ids)
 
 
 def test_connecting_while_a_round_looks_keeps_the_project(
@@ -590,9 +535,8 @@ def test_failing_imports_do_not_pile_up(start: Start, label_studio: FakeLabelStu
     assert len(list(store.path("publications").iterdir())) == 1
     label_studio.fail = lambda name: None
     reconciler.round(store, reason="hint")
-    served = store.publications().published
-    assert served is not None
-    assert set(label_studio.model_versions(1)) == {served.name}
+    queue = served(store)
+    assert set(label_studio.model_versions(1)) == {queue.name}
     assert report(store).labels_by_origin == {"initial": 24}
 
 
@@ -620,10 +564,9 @@ def test_dropped_scores_are_found_and_the_rest_is_served(
 
     label_studio.import_predictions = drop  # type: ignore[method-assign]
     store = run(start())
-    served = store.publications().published
-    assert served is not None
-    assert (served.dropped, len(served.task_ids)) == (1, 11)
-    assert dropped[0] not in served.task_ids
+    queue = served(store)
+    assert (queue.dropped, len(queue.task_ids)) == (1, 11)
+    assert dropped[0] not in queue.task_ids
     assert str(dropped[0]) in caplog.text
 
 
@@ -687,9 +630,8 @@ def test_no_readable_labeled_image_still_gives_a_queue(
         if row.annotations:
             label_studio.task_rows[task_id] = row.model_copy(update={"data": {"image": "/nowhere"}})
     store = run(start(bootstrap_min_labels=5))
-    served = store.publications().published
-    assert served is not None
-    assert served.kind == "diversity"
+    queue = served(store)
+    assert queue.kind == "diversity"
     assert any("none of the labeled images" in reason for reason in report(store).why_not)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -16,78 +16,39 @@ from torchvision import models as zoo
 
 from backend.errors import LabelStudioError, LabelStudioRefused, LabelStudioUnavailable
 from backend.judging import Judge
-from backend.labelstudio.client import LabelStudioClient
 from backend.project_settings import digest, kept
-from backend.projects import ProjectStore, ProjectStores, Publication
-from backend.reconcile.loop import Reconciler
-from backend.reports import ProjectReport
-from backend.settings import Settings
+from backend.projects import ProjectStore
 from models.errors import WeightsError
 from models.registry import VersionRegistry
 from tests.unit.backend.reconcile.fake_label_studio import CONFIG, FakeLabelStudio
+from tests.unit.backend.reconcile.rounds import Start, report, run, served, squares, starter
 
-Start = Callable[..., Reconciler]
+#: A round after Label Studio told that the connection may have changed.
+run_hinted = partial(run, hint="settings")
 
 
 @pytest.fixture
 def label_studio() -> FakeLabelStudio:
     """40 squares, 4 of them blue; 24 labeled, 2 of those blue."""
-    fake = FakeLabelStudio()
-    for i in range(40):
-        fake.add_task("blue" if i in (3, 17, 30, 36) else ("red", "green")[i % 2])
-    for task_id in list(fake.task_rows)[:24]:
-        fake.annotate(task_id)
-    fake.create_connection(1, "http://localhost:9090", title="rarefirst")
-    return fake
+    return squares(40, blue=(3, 17, 30, 36), labeled=24)
 
 
 @pytest.fixture
 def start(tmp_path: Path, label_studio: FakeLabelStudio) -> Start:
-    def begin(**changes: object) -> Reconciler:
-        settings = Settings.model_validate(
-            {
-                "label_studio_url": label_studio.base_url,
-                "data_dir": tmp_path,
-                "bootstrap_min_labels": 10_000,
-                "top_k": 12,
-                "fit_every_labels": 1000,
-                "fit_idle_s": 3600,
-                "tail_min_labels": 10_000,  # no tail: fits take no time
-                "delete_pause_s": 0,
-                "tail_threshold": 0.5,
-                **changes,
-            }
-        )
-        stores = ProjectStores(settings.data_dir, label_studio.base_url)
-        return Reconciler(settings, cast(LabelStudioClient, label_studio), stores)
-
-    return begin
+    return starter(
+        label_studio,
+        tmp_path,
+        top_k=12,
+        fit_every_labels=1000,
+        tail_min_labels=10_000,  # no tail: fits take no time
+        tail_threshold=0.5,
+    )
 
 
 def ask_for(fake: FakeLabelStudio, extra_params: object) -> None:
     """A person writes extra params."""
     (row,) = fake.connection_rows
     fake.connection_rows = [row.model_copy(update={"extra_params": extra_params})]
-
-
-def run(reconciler: Reconciler, *, hint: bool = True) -> ProjectStore:
-    (store,) = reconciler.discover()
-    if hint:
-        store.hint("settings")
-    assert reconciler.round(store, reason="hint")
-    return store
-
-
-def served(store: ProjectStore) -> Publication:
-    published = store.publications().published
-    assert published is not None
-    return published
-
-
-def report(store: ProjectStore) -> ProjectReport:
-    found = store.read("report.json", ProjectReport)
-    assert found is not None
-    return found
 
 
 def version(store: ProjectStore) -> str:
@@ -99,7 +60,7 @@ def test_the_first_round_goes_by_the_projects_settings(
     start: Start, label_studio: FakeLabelStudio, extra: object
 ) -> None:
     ask_for(label_studio, extra)
-    store = run(start())
+    store = run_hinted(start())
     assert len(served(store).task_ids) == 7
     assert len(label_studio.imports) == 1
 
@@ -108,13 +69,13 @@ def test_settings_that_changed_publish_once_without_a_label(
     start: Start, label_studio: FakeLabelStudio
 ) -> None:
     reconciler = start()
-    store = run(reconciler)
+    store = run_hinted(reconciler)
     fitted = version(store)
     for extra, size in (({"top_k": 7}, 7), ({"top_k": 5, "control_share": 0.4}, 5), (None, 12)):
         ask_for(label_studio, extra)
         before = len(label_studio.imports)
         for _ in range(3):
-            run(reconciler)
+            run_hinted(reconciler)
         assert len(served(store).task_ids) == size
         assert len(label_studio.imports) == before + 1
     assert version(store) == fitted
@@ -125,7 +86,7 @@ def test_more_than_there_is_publishes_once(start: Start, label_studio: FakeLabel
     ask_for(label_studio, {"top_k": 5000})
     reconciler = start()
     for _ in range(3):
-        store = run(reconciler)
+        store = run_hinted(reconciler)
     assert len(served(store).task_ids) == 16
     assert len(label_studio.imports) == 1
 
@@ -134,12 +95,12 @@ def test_settings_of_the_fit_lead_to_a_new_version_once(
     start: Start, label_studio: FakeLabelStudio
 ) -> None:
     reconciler = start()
-    store = run(reconciler)
+    store = run_hinted(reconciler)
     for extra in ({"scorer": "random"}, {"seed": 4}, {"tail_classes": "red"}, None):
         ask_for(label_studio, extra)
         before, imports = version(store), len(label_studio.imports)
         for _ in range(3):
-            run(reconciler)
+            run_hinted(reconciler)
         assert int(version(store)[1:]) == int(before[1:]) + 1
         assert served(store).version == version(store)
         assert len(label_studio.imports) == imports + 1
@@ -147,7 +108,7 @@ def test_settings_of_the_fit_lead_to_a_new_version_once(
 
 def test_a_tail_of_the_projects_own(start: Start, label_studio: FakeLabelStudio) -> None:
     ask_for(label_studio, {"tail_classes": ["red", "pink"], "not_tail_classes": "blue"})
-    store = run(start())
+    store = run_hinted(start())
     assert served(store).tail == ("red",)
     (problem,) = [line for line in report(store).problems if "extra params" in line]
     assert "tail_classes names pink, which the label config does not hold" in problem
@@ -157,30 +118,30 @@ def test_a_version_that_does_not_say_what_it_was_made_with_stays(
     start: Start, label_studio: FakeLabelStudio
 ) -> None:
     reconciler = start()
-    store = run(reconciler)
+    store = run_hinted(reconciler)
     known = store.publications()
     old = served(store).model_copy(update={"settings": None})
     store.write("publication.json", known.model_copy(update={"published": old}))
     ask_for(label_studio, {"top_k": 7})
-    run(reconciler)
+    run_hinted(reconciler)
     assert len(label_studio.imports) == 1
 
 
 def test_a_service_that_is_started_with_other_settings_publishes_anew(
     start: Start, label_studio: FakeLabelStudio
 ) -> None:
-    run(start())
-    store = run(start(top_k=9))
+    run_hinted(start())
+    store = run_hinted(start(top_k=9))
     assert len(served(store).task_ids) == 9
     assert len(label_studio.imports) == 2
 
 
 def test_garbage_changes_nothing_and_is_told(start: Start, label_studio: FakeLabelStudio) -> None:
     reconciler = start()
-    store = run(reconciler)
+    store = run_hinted(reconciler)
     for garbage in ("top_k=7", [1], 3, {"port": 1, "top_k": "many", "x": [[[]]]}):
         ask_for(label_studio, garbage)
-        run(reconciler)
+        run_hinted(reconciler)
         own = kept(store)
         assert own is not None
         assert own.overrides == {}
@@ -193,12 +154,12 @@ def test_connections_are_asked_for_when_somebody_hints_only(
     start: Start, label_studio: FakeLabelStudio
 ) -> None:
     reconciler = start()
-    store = run(reconciler, hint=False)
+    store = run(reconciler)
     asked = label_studio.calls["connections"]
     for _ in range(3):
-        run(reconciler, hint=False)
+        run(reconciler)
     assert label_studio.calls["connections"] == asked
-    run(reconciler)
+    run_hinted(reconciler)
     assert label_studio.calls["connections"] == asked + 1
     assert store.hint_mark("settings") is None
 
@@ -211,7 +172,7 @@ def test_of_two_connections_to_us_one_counts_and_neither_hints_for_ever(
     first, second = label_studio.connection_rows
     second = second.model_copy(update={"extra_params": {"top_k": 3}})
     label_studio.connection_rows = [first, second]
-    store = run(start())
+    store = run_hinted(start())
     assert len(served(store).task_ids) == 7
     own = kept(store)
     assert own is not None
@@ -223,7 +184,7 @@ def test_settings_survive_a_restart_and_connections_that_cannot_be_asked_for(
     start: Start, label_studio: FakeLabelStudio
 ) -> None:
     ask_for(label_studio, {"top_k": 7})
-    run(start())
+    run_hinted(start())
     reconciler = start()
     (store,) = reconciler.discover()
 
@@ -250,7 +211,7 @@ def test_a_first_look_that_got_no_answer_is_made_before_anything_is_published(
         assert reconciler.round(store, reason="hint")
         assert store.publications().published is None
     away(label_studio, None)
-    run(reconciler, hint=False)
+    run(reconciler)
     assert len(served(store).task_ids) == 7
     assert len(label_studio.imports) == 1
 
@@ -269,7 +230,7 @@ def test_a_look_that_failed_is_made_again_after_a_while_whatever_is_hinted(
         "backend.reconcile.settings_look.time", SimpleNamespace(monotonic=lambda: now)
     )
     reconciler = start(timer_s=30.0)
-    store = run(reconciler)
+    store = run_hinted(reconciler)
     ask_for(label_studio, {"top_k": 7})
     asked = away(label_studio, error)
     for _ in range(3):
@@ -279,13 +240,13 @@ def test_a_look_that_failed_is_made_again_after_a_while_whatever_is_hinted(
     assert len(served(store).task_ids) == 12
     asked = away(label_studio, None)
     now += 29.0
-    run(reconciler, hint=False)
+    run(reconciler)
     assert not asked
     now += 2.0
-    run(reconciler, hint=False)
+    run(reconciler)
     assert len(asked) == 1
     assert len(served(store).task_ids) == 7
-    run(reconciler, hint=False)
+    run(reconciler)
     assert len(asked) == 1
 
 
@@ -307,7 +268,7 @@ def test_a_frozen_model_that_cannot_be_had_leaves_the_one_that_is_there(
     start: Start, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reconciler = start()
-    store = run(reconciler)
+    store = run_hinted(reconciler)
     tries: list[object] = []
 
     def refuse(*arguments: object, **named: object) -> None:
@@ -317,7 +278,7 @@ def test_a_frozen_model_that_cannot_be_had_leaves_the_one_that_is_there(
     monkeypatch.setattr("backend.reconcile.actions.bootstrap.load_backbone", refuse)
     ask_for(label_studio, {"backbone": "resnet18", "weights": "DEFAULT"})
     for _ in range(3):
-        run(reconciler)
+        run_hinted(reconciler)
     assert len(tries) == 1
     (line,) = [line for line in report(store).why_not if "resnet18" in line]
     assert "loading resnet18 failed and is tried again later" in line
@@ -325,14 +286,14 @@ def test_a_frozen_model_that_cannot_be_had_leaves_the_one_that_is_there(
     ask_for(label_studio, {"backbone": "resnet18", "weights": "DEFAULT", "fit_every_labels": 2})
     for task_id in label_studio.stream()[:3]:
         label_studio.annotate(task_id)
-    run(reconciler)
+    run_hinted(reconciler)
     assert version(store) == "v0002"
     card = VersionRegistry(store.path("versions")).load("v0002").card
     about = card.config["frozen_model"]
     assert isinstance(about, dict)
     assert (about["architecture"], about["weights"]) == ("cnn4", "none"), "what it was fitted on"
     ask_for(label_studio, None)
-    run(reconciler)
+    run_hinted(reconciler)
     assert not [line for line in report(store).why_not if "resnet18" in line]
 
 
@@ -350,7 +311,7 @@ def change_config(fake: FakeLabelStudio, config: str, store: ProjectStore) -> No
 def test_only_sure_tasks_carry_a_choice(start: Start, label_studio: FakeLabelStudio) -> None:
     ask_for(label_studio, {"preannotate": True})
     reconciler = start()
-    store = run(reconciler)
+    store = run_hinted(reconciler)
     scores = store.published_scores(served(store).name)
     assert scores is not None
     sure = {i: float(scores.confidence[cast(int, scores.row(i))]) for i in served(store).task_ids}
@@ -360,7 +321,7 @@ def test_only_sure_tasks_carry_a_choice(start: Start, label_studio: FakeLabelStu
 
     change_config(label_studio, with_choices(f'model_score_threshold="{threshold}"'), store)
     for _ in range(3):
-        run(reconciler, hint=False)
+        run(reconciler)
     assert len(label_studio.imports) == 2
     assert version(store) == "v0001"
     # The mirror is not read again for it.
@@ -370,7 +331,7 @@ def test_only_sure_tasks_carry_a_choice(start: Start, label_studio: FakeLabelStu
     assert 0 < len(wanted) < len(sure)
 
     change_config(label_studio, with_choices('model_score_threshold="half"'), store)
-    run(reconciler, hint=False)
+    run(reconciler)
     assert set(label_studio.choices) == set(sure)
     assert "expected a number from 0 to 1" in report(store).problems[-1]
 
@@ -379,9 +340,9 @@ def test_a_threshold_without_pre_annotations_changes_nothing(
     start: Start, label_studio: FakeLabelStudio
 ) -> None:
     reconciler = start()
-    store = run(reconciler)
+    store = run_hinted(reconciler)
     change_config(label_studio, with_choices('model_score_threshold="0.5"'), store)
-    run(reconciler, hint=False)
+    run(reconciler)
     assert len(label_studio.imports) == 1
     assert label_studio.choices == {}
 
@@ -390,11 +351,11 @@ def test_predicted_values_lead_to_a_new_version_once(
     start: Start, label_studio: FakeLabelStudio
 ) -> None:
     reconciler = start()
-    store = run(reconciler)
+    store = run_hinted(reconciler)
     inside = '<Choice value="red" predicted_values="strawberry"/>'
     change_config(label_studio, with_choices("", inside=inside), store)
     for _ in range(3):
-        run(reconciler, hint=False)
+        run(reconciler)
     assert version(store) == "v0002"
 
 
@@ -402,12 +363,12 @@ def test_a_config_whose_blocks_are_all_skipped_is_refused(
     start: Start, label_studio: FakeLabelStudio
 ) -> None:
     reconciler = start()
-    store = run(reconciler)
+    store = run_hinted(reconciler)
     change_config(label_studio, with_choices('model_skip="true"'), store)
-    run(reconciler, hint=False)
+    run(reconciler)
     assert "kind: model_skip is set" in report(store).next
     change_config(label_studio, CONFIG, store)
-    run(reconciler, hint=False)
+    run(reconciler)
     assert len(label_studio.imports) == 1
 
 
@@ -423,7 +384,7 @@ def test_a_published_head_predicts_where_the_config_says_what_it_means(
     monkeypatch.setattr(zoo, "get_model", without_download)
     ask_for(label_studio, {"preannotate": True})
     reconciler = start(backbone="resnet18", weights="DEFAULT", top_k=8)
-    store = run(reconciler)
+    store = run_hinted(reconciler)
 
     def lines() -> list[str]:
         return [line for line in report(store).problems if "predicted_values" in line]
@@ -438,7 +399,7 @@ def test_a_published_head_predicts_where_the_config_says_what_it_means(
     assert (head(), lines()) == ({"head.weight", "head.bias"}, [])
     inside = '<Choice value="red" predicted_values="strawberry,tomatoe"/>'
     change_config(label_studio, with_choices("", inside=inside), store)
-    run(reconciler, hint=False)
+    run(reconciler)
     assert version(store) == "v0002"
     assert head() == {"head.weight", "head.bias"}
     assert "knows no class 'tomatoe'" in lines()[0]
@@ -451,7 +412,7 @@ def test_a_published_head_predicts_where_the_config_says_what_it_means(
         )
     change_config(label_studio, config, store)
     for _ in range(2):
-        run(reconciler, hint=False)
+        run(reconciler)
     assert version(store) == "v0003"
     assert lines() == []
     assert head() == {"head.weight", "head.bias", "head.label"}

@@ -8,20 +8,18 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from backend.errors import MediaError
-from backend.labelstudio.client import LabelStudioClient
-from backend.projects import ProjectStore, ProjectStores
+from backend.projects import ProjectStore
 from backend.reconcile.actions import embed
 from backend.reconcile.actions.embed import failed_again
 from backend.reconcile.loop import Reconciler
 from backend.reconcile.state import Failures
-from backend.reports import ProjectReport
-from backend.settings import Settings
 from tests.unit.backend.reconcile.fake_label_studio import FakeLabelStudio, picture
+from tests.unit.backend.reconcile.rounds import Start, report, run, served, squares, starter
 
 HANGING = "http://hangs.test/{}.png"
 NO_IMAGE = "data:image/png;base64," + base64.b64encode(b"<html>log in</html>").decode()
@@ -45,55 +43,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def label_studio() -> FakeLabelStudio:
     """30 squares, 3 of them blue; 12 labeled."""
-    fake = FakeLabelStudio()
-    for i in range(30):
-        fake.add_task("blue" if i in (3, 17, 25) else ("red", "green")[i % 2])
-    for task_id in list(fake.task_rows)[:12]:
-        fake.annotate(task_id)
-    fake.create_connection(1, "http://localhost:9090", title="rarefirst")
-    return fake
-
-
-Start = Callable[..., Reconciler]
+    return squares(30, blue=(3, 17, 25), labeled=12)
 
 
 @pytest.fixture
 def start(tmp_path: Path, label_studio: FakeLabelStudio) -> Start:
-    def begin(**changes: object) -> Reconciler:
-        settings = Settings.model_validate(
-            {
-                "label_studio_url": label_studio.base_url,
-                "data_dir": tmp_path,
-                "bootstrap_min_labels": 10_000,
-                "top_k": 8,
-                "fit_every_labels": 3,
-                "fit_idle_s": 3600,
-                "tail_min_labels": 6,
-                "delete_pause_s": 0,
-                "fetch_timeout_s": 0.3,
-                **changes,
-            }
-        )
-        stores = ProjectStores(settings.data_dir, label_studio.base_url)
-        return Reconciler(settings, cast(LabelStudioClient, label_studio), stores)
-
-    return begin
-
-
-def run(reconciler: Reconciler) -> ProjectStore:
-    (store,) = reconciler.discover()
-    assert reconciler.round(store, reason="hint")
-    return store
+    return starter(label_studio, tmp_path, top_k=8, tail_min_labels=6, fetch_timeout_s=0.3)
 
 
 def failures(store: ProjectStore) -> Failures:
     return store.read("failures.json", Failures) or Failures()
-
-
-def report(store: ProjectStore) -> ProjectReport:
-    found = store.read("report.json", ProjectReport)
-    assert found is not None
-    return found
 
 
 class Images:
@@ -143,9 +102,8 @@ def test_an_image_is_tried_when_it_is_due_and_then_judged(
     kept = failures(store).by_task[task]
     assert (kept.tries, kept.next_try_s) == (1, clock.now + 60)
     assert kept.image == HANGING.format(1)
-    served = store.publications().published
-    assert served is not None
-    assert task not in served.task_ids, "it keeps the last place: Label Studio serves it last"
+    queue = served(store)
+    assert task not in queue.task_ids, "it keeps the last place: Label Studio serves it last"
 
     for waited, tries in ((59, 1), (2, 2), (118, 2), (3, 3)):
         clock.now += waited
@@ -219,16 +177,14 @@ def test_labeled_images_that_cannot_be_read_do_not_block_fits(
     images = Images(reconciler)
     broken = [label_studio.add_task("red", uri=HANGING.format(n)) for n in range(5)]
     store = run(reconciler)
-    first = store.publications().published
+    first = served(store)
     for task in broken:
         label_studio.annotate(task)
     store.hint("changed")
     asked = len(images.asked)
     run(reconciler)
-    served = store.publications().published
-    assert first is not None
-    assert served is not None
-    assert served.version != first.version, "fitted without them"
+    queue = served(store)
+    assert queue.version != first.version, "fitted without them"
     assert len(images.asked) == asked, "they are not due"
     assert report(store).labels_since_fit == 0
 
@@ -246,9 +202,8 @@ def test_a_thousand_failing_tasks_starve_nobody_and_fill_no_log(
         store = run(reconciler)
         assert set(failures(store).by_task) == set(bad)
         assert len(caplog.records) <= 7, "one line a chunk"
-        served = store.publications().published
-        assert served is not None
-        assert len(served.task_ids) == 8
+        queue = served(store)
+        assert len(queue.task_ids) == 8
         caplog.clear()
         clock.now += 61
         good = label_studio.add_task("blue")
