@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backend import cli_doctor, cli_tables, cli_versions
+from backend import cli_backtest, cli_doctor, cli_simulate, cli_tables, cli_versions
 from backend.cli_common import (
     AnyProject,
     Json,
@@ -38,6 +38,8 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 app.add_typer(cli_versions.versions, name="versions")
 app.command()(cli_versions.queue)
 app.command()(cli_doctor.doctor)
+app.command()(cli_backtest.backtest)
+app.command()(cli_simulate.simulate)
 
 
 @app.command()

@@ -85,6 +85,8 @@ def version_table(found: VersionDetail) -> RenderableType:
         facts.add_row("kind", card.kind)
         if card.explanation:
             facts.add_row("", card.explanation)
+        if card.choice:
+            facts.add_row("chosen by", card.choice)
         facts.add_row("classes", ", ".join(card.classes))
         facts.add_row("tail", ", ".join(card.tail) or "none")
         facts.add_row("labels", f"{row.labels}: {_counts(found.labels_by_class)}")

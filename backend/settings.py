@@ -226,7 +226,8 @@ class Settings(BaseSettings):
     )
     scorer: str = Field(
         "rarefirst",
-        description="What orders the queue (models/scorers).",
+        description="What orders the queue (models/scorers); auto: what a quick backtest on the "
+        "labels finds better than the default beyond chance.",
         json_schema_extra=_PROJECT,
     )
     autoencoder_space: Literal["prob", "logit"] = Field(

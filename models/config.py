@@ -65,7 +65,9 @@ class AutoencoderConfig(_Config):
 class MinerConfig(_Config):
     """How the queue is made."""
 
-    scorer: str = Field(default="rarefirst", description="A name of models.scorers.SCORERS.")
+    scorer: str = Field(
+        default="rarefirst", description="A name of models.scorers.SCORERS, or auto."
+    )
     recalibration: Literal["regularised", "paper", "released"] = Field(
         default="regularised", description="How the re-calibration layer is trained."
     )

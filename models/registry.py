@@ -62,6 +62,9 @@ class VersionCard(BaseModel):
     tail: tuple[str, ...] = Field(default=(), description="Names of the tail classes.")
     backbone_fingerprint: str = Field(default="", description="Fingerprint of the frozen model.")
     explanation: str = Field(default="", description="A sentence for a person.")
+    choice: str = Field(
+        default="", description="How `scorer: auto` chose, with figures; empty where one was named."
+    )
     libraries: Mapping[str, str] = Field(
         default_factory=_library_versions, description="Versions of the libraries that made it."
     )

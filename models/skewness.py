@@ -42,6 +42,20 @@ def minority_classes(counts: ArrayLike, threshold: float = 0.30) -> NDArray[np.b
     return skewness_ratios(counts) < threshold
 
 
+def class_priors(counts: Mapping[str, int], names: Sequence[str]) -> tuple[float, ...] | None:
+    """Share of each class among labels that say something of prevalence, one added to each.
+
+    Args:
+        counts: labels by class that our queue did not choose.
+        names: the declared classes.
+    Returns: (K,) summing to 1; None where there is no such label.
+    """
+    if not any(counts.get(name, 0) for name in names):
+        return None
+    total = sum(counts.get(name, 0) + 1 for name in names)
+    return tuple((counts.get(name, 0) + 1) / total for name in names)
+
+
 @dataclass(frozen=True)
 class TailDecision:
     """The tail after looking at the labels again.

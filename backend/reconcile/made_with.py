@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from backend.reconcile.context import ProjectContext
+from backend.settings import Settings
+from models.config import MinerConfig
 from models.registry import VersionCard
 
 Made = Mapping[str, JsonValue]
@@ -55,6 +57,15 @@ def publication_settings(context: ProjectContext) -> dict[str, JsonValue]:
         made["model_score_threshold"] = interface.score_threshold
         made["control tag"] = [interface.control_name, interface.image_name]
     return _plain(made)
+
+
+def miner_config(settings: Settings) -> MinerConfig:
+    """The miner's numbers, as the settings have them."""
+    return MinerConfig(
+        scorer=settings.scorer,
+        recalibration=settings.recalibration,
+        autoencoder_space=settings.autoencoder_space,
+    )
 
 
 def made_with(card: VersionCard) -> Made | None:

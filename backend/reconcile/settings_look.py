@@ -67,6 +67,7 @@ def _due(context: ProjectContext) -> bool:
 def known_names() -> Known:
     """The scorers and frozen models that there are."""
     from models.backbones import architectures
+    from models.recipes.choose_scorer import AUTO
     from models.scorers import SCORERS
 
-    return {"scorer": tuple(SCORERS), "backbone": architectures()}
+    return {"scorer": (*SCORERS, AUTO), "backbone": architectures()}

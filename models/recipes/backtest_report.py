@@ -78,6 +78,11 @@ class BacktestReport(BaseModel):
     notes: tuple[str, ...] = ()
     seed: int = 0
 
+    @property
+    def refused(self) -> tuple[ScorerResult, ...]:
+        """Those that could not be used."""
+        return tuple(result for result in self.results if result.refused)
+
     def of(self, scorer: str) -> ScorerResult:
         """The result of one scorer.
 

@@ -22,7 +22,9 @@ from torch import Tensor
 
 from models.config import MinerConfig
 from models.errors import ConfigError, CorruptVersion
+from models.label_head import LabelHead
 from models.recalibration import RecalibrationLayer
+from models.recipes.choose_scorer import AUTO, Choice, choose_scorer
 from models.scorers import SCORERS, StoredScorer
 from models.scorers.base import (
     OriginalHead,
@@ -56,6 +58,7 @@ class _MinerCard(BaseModel):
 
     kind: str
     explanation: str
+    choice: str = ""
     metrics: dict[str, float]
     config: MinerConfig
     names: tuple[str, ...]
@@ -72,6 +75,7 @@ class Miner:
         kind: name of the scorer that orders the queue.
         explanation: a sentence for a person where the order is not what was asked for, or where
             a tail class cannot be mined; empty otherwise.
+        choice: how ``scorer: auto`` chose, with figures; empty where a scorer was named.
         metrics: figures of the fit.
         classes: the classes and the tail it was fitted for.
     """
@@ -87,9 +91,11 @@ class Miner:
         head: OriginalHead | None,
         judge: RareFirst | None,
         metrics: dict[str, float],
+        choice: str = "",
     ) -> None:
         self.kind = kind
         self.explanation = explanation
+        self.choice = choice
         self.config = config
         self.classes = classes
         self.metrics = metrics
@@ -101,6 +107,14 @@ class Miner:
     def scorer(self) -> StoredScorer:
         """What orders the queue."""
         return self._scorer
+
+    @property
+    def own_head(self) -> LabelHead | None:
+        """The frozen model's own head over the classes; None where a plain one stands in."""
+        head = self._head
+        if head is None or head.plain is None or head.label is None:
+            return None
+        return LabelHead(head.plain.weight, head.plain.bias, head.label, head.num_classes)
 
     def judge(self, examples: Examples) -> Judgement:
         """Say of each example how likely it is rare, and what it looks like.
@@ -181,6 +195,7 @@ class Miner:
         card = _MinerCard(
             kind=self.kind,
             explanation=self.explanation,
+            choice=self.choice,
             metrics=self.metrics,
             config=self.config,
             names=self.classes.names,
@@ -224,6 +239,7 @@ class Miner:
             head=head if card.has_head else None,
             judge=judge,
             metrics=card.metrics,
+            choice=card.choice,
         )
 
 
@@ -235,6 +251,7 @@ def fit_miner(
     config: MinerConfig,
     seed: int,
     judges: bool = True,
+    unbiased: NDArray[np.bool_] | None = None,
     progress: Progress = no_progress,
 ) -> Miner:
     """Fit whatever the labels allow.
@@ -243,10 +260,12 @@ def fit_miner(
         labeled: labels as indices into ``classes.names``; may be empty.
         pool: unlabeled examples.
         classes: names, tail and priors.
-        config: which scorer, and its numbers.
+        config: which scorer, and its numbers; ``auto`` lets a backtest choose.
         seed: of everything random; the same input and seed give the same miner.
         judges: whether ``judge`` will be asked; without it only what orders the queue is fitted,
             and ``judge`` knows no likelihood but where ``rarefirst`` orders.
+        unbiased: (N,) which labels our queue did not choose, for the backtest of ``auto``; None:
+            nobody knows.
         progress: told after each part.
 
     Raises:
@@ -255,7 +274,9 @@ def fit_miner(
     """
     labeled = replace(labeled, examples=labeled.examples.dense())
     check_labeled(labeled, classes)
-    wanted = _scorer(config.scorer)
+    choice = _choice(labeled, classes, config, unbiased, seed, progress)
+    asked = config.model_copy(update={"scorer": choice.scorer})
+    wanted = _scorer(asked.scorer)
     seen = np.bincount(labeled.targets, minlength=classes.size)
     several = int(np.count_nonzero(seen)) >= 2
     head = None
@@ -263,7 +284,7 @@ def fit_miner(
         head = OriginalHead.fit(labeled, num_classes=classes.size)
     progress(1, 3, "re-calibration layer and autoencoder")
     kind, explanation = _what_is_possible(
-        wanted.needs, seen, classes, config, own_head=has_own_head(labeled)
+        wanted.needs, seen, classes, asked, own_head=has_own_head(labeled)
     )
     judge = None
     # No scorer but ours says how likely a task is rare.
@@ -280,8 +301,10 @@ def fit_miner(
     metrics = {"labels": float(len(labeled)), "pool": float(len(pool))}
     if judge is not None:
         metrics |= judge.metrics
-    if kind != config.scorer:
-        logger.info("%s", explanation)
+    metrics |= choice.figures
+    for words in (choice.reason, explanation if kind != asked.scorer else ""):
+        if words:
+            logger.info("%s", words)
     progress(3, 3, kind)
     return Miner(
         scorer,
@@ -292,6 +315,28 @@ def fit_miner(
         head=head,
         judge=judge,
         metrics=metrics,
+        choice=choice.reason,
+    )
+
+
+def _choice(
+    labeled: LabeledExamples,
+    classes: ClassSpace,
+    config: MinerConfig,
+    unbiased: NDArray[np.bool_] | None,
+    seed: int,
+    progress: Progress,
+) -> Choice:
+    """The scorer that was named, or the one that a backtest chooses."""
+    if config.scorer != AUTO:
+        return Choice(config.scorer, "")
+    return choose_scorer(
+        labeled,
+        classes=classes,
+        config=config,
+        unbiased=unbiased,
+        seed=seed,
+        progress=lambda done, total, message="": progress(done, total, f"backtest: {message}"),
     )
 
 
@@ -336,5 +381,5 @@ def _what_is_possible(
 
 def _scorer(name: str) -> type[StoredScorer]:
     if name not in SCORERS:
-        raise ConfigError(f"found scorer {name!r}; expected one of {', '.join(SCORERS)}")
+        raise ConfigError(f"found scorer {name!r}; expected {AUTO} or one of {', '.join(SCORERS)}")
     return SCORERS[name]

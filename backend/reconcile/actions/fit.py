@@ -12,14 +12,14 @@ from backend.pinning import follow, pinned
 from backend.reconcile import frozen_models
 from backend.reconcile.actions.bootstrap import source
 from backend.reconcile.context import ProjectContext, Tail
-from backend.reconcile.made_with import KEY, fit_settings
+from backend.reconcile.ledger import UNBIASED
+from backend.reconcile.made_with import KEY, fit_settings, miner_config
 from backend.reconcile.own_head import NOTES, own_head
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import LabelSnapshot
-from models.config import MinerConfig
 from models.recipes.fit_miner import fit_miner
 from models.registry import VersionCard
-from models.skewness import update_tail
+from models.skewness import class_priors, update_tail
 from models.types import ClassSpace, LabeledExamples
 
 
@@ -42,21 +42,19 @@ def run(context: ProjectContext, plan: Plan) -> None:
         [index[labels[int(tasks.ids[row])]] for row in labeled_rows], dtype=np.int64
     )
     own = own_head(context)
-    config = MinerConfig(
-        scorer=settings.scorer,
-        recalibration=settings.recalibration,
-        autoencoder_space=settings.autoencoder_space,
-    )
+    config = miner_config(settings)
+    fair = (context.ledger.origin(int(tasks.ids[row])) in UNBIASED for row in labeled_rows)
     miner = fit_miner(
         LabeledExamples(context.examples(labeled_rows), targets, own.head),
         context.examples(pool_rows),
         classes=ClassSpace(
             names=classes,
             tail=tuple(sorted(index[name] for name in tail.names if name in index)),
-            class_priors=_priors(context, classes),
+            class_priors=class_priors(context.unbiased_counts(), classes),
         ),
         config=config,
         seed=settings.seed,
+        unbiased=np.fromiter(fair, bool, len(labeled_rows)),
         progress=lambda done, total, message="": context.store.note("fit", done, total, message),
     )
     # The snapshot is every usable label, also of images that cannot be read: else those would
@@ -91,6 +89,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
             tail=tail.names,
             backbone_fingerprint=state.fingerprint if state else "",
             explanation=miner.explanation,
+            choice=miner.choice,
         ),
     )
     context.registry.activate(version.name)
@@ -126,15 +125,6 @@ def _decide_tail(context: ProjectContext) -> Tail:
     if tail != context.tail:
         context.store.write("tail.json", tail)
     return tail
-
-
-def _priors(context: ProjectContext, classes: tuple[str, ...]) -> tuple[float, ...] | None:
-    """Share of each class among labels that say something of prevalence, one added to each."""
-    counts = context.unbiased_counts()
-    if not counts:
-        return None
-    total = sum(counts[name] + 1 for name in classes)
-    return tuple((counts[name] + 1) / total for name in classes)
 
 
 def _frozen_model(context: ProjectContext) -> dict[str, object]:
