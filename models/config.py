@@ -126,7 +126,7 @@ class BacktestConfig(_Config):
     time_limit_s: float = Field(
         default=float("inf"),
         gt=0,
-        description="No further hold-out is begun after so many seconds; two are always made.",
+        description="No further fit is begun after so many seconds.",
     )
 
 

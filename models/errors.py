@@ -5,6 +5,7 @@ ModelError
 ├── ConfigError           a setting that cannot be
 ├── NotEnoughLabels       the labels at hand do not suffice for this fit
 ├── NoTailClass           mining was asked for, but no class is rare
+├── OutOfTime             what was asked for does not fit into its time limit
 ├── WeightsError          weights that cannot be had, read or put into the network
 ├── ImageError            bytes that are no image, or an image too large
 │   └── DamagedImage      an image that is cut off or damaged
@@ -34,6 +35,10 @@ class NotEnoughLabels(ModelError):  # noqa: N818 - a state of the project, not a
 
 class NoTailClass(ModelError):  # noqa: N818 - a state of the project, not a fault
     """Mining was asked for, but no class is rare."""
+
+
+class OutOfTime(ModelError):  # noqa: N818 - a state of the project, not a fault
+    """What was asked for does not fit into its time limit."""
 
 
 class WeightsError(ModelError):

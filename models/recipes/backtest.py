@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import BacktestConfig, MinerConfig
-from models.errors import ConfigError, ModelError, NotEnoughLabels
+from models.errors import ConfigError, ModelError, NotEnoughLabels, OutOfTime
 from models.holdouts import HoldOut, HoldOuts
 from models.intervals import Interval, resampled_interval
 from models.recipes.backtest_report import BacktestReport, ScorerResult, conclusion
@@ -38,6 +38,7 @@ DEFAULT = "rarefirst"
 
 _BUDGETS = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
 _SHOWN_BUDGETS = 3
+_LEAST = 2  # hold-outs, for an interval
 _WORTH = 0.01  # of coverage: a smaller difference is no reason to change anything
 
 
@@ -97,6 +98,7 @@ def backtest(
         ConfigError: if no scorer is named, or one that is in no table.
         NoTailClass: if no class is in the tail, or all are.
         NotEnoughLabels: with how many there are and how many are needed.
+        OutOfTime: if the time limit leaves fewer than two hold-outs.
         ShapeError: if the input is not what ``Examples`` says.
     """
     names = _known(scorers)
@@ -108,17 +110,27 @@ def backtest(
     )
     setup = _Setup(labeled, classes, plan, _first(plan), config, settings, seed)
     figures = {name: _Figures() for name in names}
-    begun, repeats = time.monotonic(), 0
-    for repeat in range(settings.repeats):
-        if repeat >= 2 and time.monotonic() - begun > settings.time_limit_s:
-            break
-        hold_out = plan.draw(np.random.default_rng([seed, repeat]))
+    return _report(setup, figures, _compare(setup, figures, progress))
+
+
+def _compare(setup: _Setup, figures: Mapping[str, _Figures], progress: Progress) -> int:
+    """Let every scorer order every hold-out; the number of hold-outs that all of them ordered."""
+    limit, total = setup.settings.time_limit_s, setup.settings.repeats
+    begun = time.monotonic()
+    for repeat in range(total):
+        hold_out = setup.plan.draw(np.random.default_rng([setup.seed, repeat]))
         for number, (name, found) in enumerate(figures.items()):
+            if time.monotonic() - begun > limit:
+                if repeat < _LEAST:
+                    raise OutOfTime(
+                        f"{repeat} hold-outs were made within {limit:g} s, expected {_LEAST} at "
+                        "least: compare fewer scorers, or give more time"
+                    )
+                return repeat
             if not found.refused:
-                _try(setup, hold_out, name, found, seed=seed + repeat)
-            progress(repeat * len(names) + number + 1, settings.repeats * len(names), name)
-        repeats += 1
-    return _report(setup, figures, repeats)
+                _try(setup, hold_out, name, found, seed=setup.seed + repeat)
+            progress(repeat * len(figures) + number + 1, total * len(figures), name)
+    return total
 
 
 def _known(scorers: Sequence[str]) -> tuple[str, ...]:
@@ -193,7 +205,7 @@ def _report(setup: _Setup, figures: Mapping[str, _Figures], repeats: int) -> Bac
     results = [
         ScorerResult(scorer=name, refused=found.refused)
         if found.refused
-        else _result(setup, name, found, figures[default], others=len(usable) - 1)
+        else _result(setup, name, found, figures[default], repeats, others=len(usable) - 1)
         for name, found in figures.items()
     ]
     # Stable: of equal ones the one that was named first.
@@ -222,8 +234,9 @@ def _report(setup: _Setup, figures: Mapping[str, _Figures], repeats: int) -> Bac
 
 
 def _result(
-    setup: _Setup, name: str, found: _Figures, default: _Figures, *, others: int
+    setup: _Setup, name: str, found: _Figures, default: _Figures, repeats: int, *, others: int
 ) -> ScorerResult:
+    """Of the first ``repeats`` hold-outs, which every scorer ordered."""
     plan, settings = setup.plan, setup.settings
 
     def interval(
@@ -234,7 +247,7 @@ def _result(
         most: float = 1.0,
     ) -> Interval:
         return resampled_interval(
-            np.asarray(values),
+            np.asarray(values[:repeats]),
             hidden_to_known=plan.hidden_to_known,
             confidence=confidence,
             within=(least, most),
@@ -242,7 +255,7 @@ def _result(
 
     against, better = None, False
     if found is not default:
-        more = np.subtract(found.coverage, default.coverage).tolist()
+        more = np.subtract(found.coverage[:repeats], default.coverage[:repeats]).tolist()
         against = interval(more, least=-1)
         # Several are compared with the default: the chance that any seems better is shared out.
         shared = 1 - (1 - settings.confidence) / others

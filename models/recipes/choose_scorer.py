@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import BacktestConfig, MinerConfig
-from models.errors import NoTailClass, NotEnoughLabels
+from models.errors import NoTailClass, NotEnoughLabels, OutOfTime
 from models.recipes.backtest import DEFAULT, backtest
 from models.recipes.backtest_report import BacktestReport
 from models.scorers import SCORERS
@@ -81,7 +81,7 @@ def choose_scorer(
             seed=seed,
             progress=progress,
         )
-    except (NoTailClass, NotEnoughLabels) as error:
+    except (NoTailClass, NotEnoughLabels, OutOfTime) as error:
         return Choice(DEFAULT, f"auto: {DEFAULT}, since scorers cannot be compared yet: {error}")
     figures = {
         f"backtest_{result.scorer}": result.coverage.mean

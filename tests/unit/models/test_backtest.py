@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import ClassVar, Self
 
 import numpy as np
 import pytest
 
 from models.config import BacktestConfig, MinerConfig
-from models.errors import ConfigError, NotEnoughLabels, ShapeError
+from models.errors import ConfigError, NotEnoughLabels, OutOfTime, ShapeError
 from models.recipes import backtest as recipe
 from models.recipes.backtest import backtest
 from models.recipes.backtest_report import BacktestReport
@@ -168,18 +168,19 @@ def test_a_tail_class_with_one_label_is_learned_from_only() -> None:
     assert "d has one label" in report.notes[0]
 
 
-def test_the_time_limit_ends_it_after_two_at_least() -> None:
-    given = labels()
-    report = backtest(
-        given,
-        classes=CLASSES,
-        scorers=["noise"],
-        config=CONFIG,
-        settings=BacktestConfig(repeats=50, time_limit_s=1e-9),
-        seed=0,
-    )
-    assert report.repeats == 2
-    assert "2 of 50 hold-outs" in report.notes[-1]
+def test_the_time_limit_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(recipe, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    # A look at the clock before each fit, and two in it; the fourth hold-out is not finished.
+    settings = BacktestConfig(repeats=50, time_limit_s=3 * 2 * 3 + 2)
+    given = {"classes": CLASSES, "config": CONFIG, "scorers": ["noise", "telling"], "seed": 0}
+    report = backtest(labels(), settings=settings, **given)
+    assert report.repeats == 3
+    assert "3 of 50 hold-outs" in report.notes[-1]
+    whole = backtest(labels(), settings=BacktestConfig(repeats=3), **given)
+    assert [it.found for it in report.results] == [it.found for it in whole.results]
+    with pytest.raises(OutOfTime, match="1 hold-outs were made within 7 s, expected 2"):
+        backtest(labels(), settings=BacktestConfig(time_limit_s=7), **given)
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

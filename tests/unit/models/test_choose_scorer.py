@@ -102,6 +102,13 @@ def test_too_few_labels_leave_the_default(counts: tuple[int, int, int], said: st
     assert not any(name.startswith("backtest") for name in miner.metrics)
 
 
+def test_what_takes_too_long_leaves_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "QUICK", QUICK.model_copy(update={"time_limit_s": 1e-9}))
+    miner = fit(labels(telling=False))
+    assert miner.kind == "rarefirst"
+    assert "0 hold-outs were made within 1e-09 s" in miner.choice
+
+
 def test_the_choice_is_a_function_of_labels_and_seed() -> None:
     given = labels(telling=False)
     choices = [
