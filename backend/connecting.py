@@ -41,9 +41,8 @@ def connect_project(
     )
     if not dry_run:
         store = jobs.stores.find(project_id)
-        card = store.card if store is not None else None
-        if card is not None:
-            jobs.hint(card.project_id, card.created_s, "changed")
+        if store is not None:
+            jobs.look(store)
     return outcome
 
 

@@ -109,6 +109,12 @@ class Jobs:
             self._write("reconcile", store.key)
         return store
 
+    def look(self, store: ProjectStore) -> None:
+        """Have the worker look at a project soon; one whose folder does not say which is left."""
+        card = store.card
+        if card is not None:
+            self.hint(card.project_id, card.created_s, "changed")
+
     def register(self, project_id: int) -> None:
         """Ask the worker to take a project up."""
         if self._mark(f"register-{project_id}"):

@@ -24,6 +24,4 @@ def resume_project(settings: Settings, project_id: int) -> None:
     jobs = Jobs(settings)
     store = jobs.stores.connected(project_id)
     store.path("paused").unlink(missing_ok=True)
-    card = store.card
-    if card is not None:
-        jobs.hint(card.project_id, card.created_s, "changed")
+    jobs.look(store)

@@ -40,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from backend.errors import NotConnected
+from backend.errors import Busy, NotConnected
 from backend.files import append_line, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -349,6 +349,21 @@ class ProjectStore:
                 yield True
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+    @contextlib.contextmanager
+    def held(self, *, wait_s: float) -> Iterator[None]:
+        """Hold the project for what a person asked for.
+
+        Raises:
+            Busy: where another has held it for ``wait_s`` seconds.
+        """
+        with self.lock(wait_s=wait_s) as held:
+            if not held:
+                raise Busy(
+                    f"a round of this project has been running for {wait_s:.0f} s; "
+                    "`rarefirst status` says what it does, try again afterwards"
+                )
+            yield
 
 
 class ProjectStores:

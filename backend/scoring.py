@@ -266,9 +266,8 @@ class Scoring:
             len(answer.tasks),
             "; ".join(f"{count} {reason}" for reason, count in reasons.most_common(5)),
         )
-        card = store.card if store is not None else None
-        if card is not None:
-            self._jobs.hint(card.project_id, card.created_s, "changed")
+        if store is not None:
+            self._jobs.look(store)
 
 
 def load_judge(store: ProjectStore, version: str) -> Judge:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from backend import pinning
-from backend.errors import Busy, VersionRefused
+from backend.errors import VersionRefused
 from backend.heartbeat import STALE_S, heartbeat_age_s
 from backend.jobs import Jobs
 from backend.pinning import Pinned
@@ -293,7 +293,7 @@ def activate_version(settings: Settings, project_id: int, name: str) -> Activate
                 pinning.release(store, name, str(error))
                 raise
             put_in_place(store, folder.registry, version, state)
-    _look(jobs, store)
+    jobs.look(store)
     published = store.publications().published
     age = heartbeat_age_s(settings.data_dir)
     return Activated(
@@ -317,7 +317,7 @@ def follow_labels(settings: Settings, project_id: int) -> Followed:
     jobs = Jobs(settings)
     store = jobs.stores.connected(project_id)
     was = pinning.follow(store)
-    _look(jobs, store)
+    jobs.look(store)
     return Followed(project=project_id, version=was.version if was else None)
 
 
@@ -330,12 +330,7 @@ def delete_version(settings: Settings, project_id: int, name: str) -> Deleted:
         Busy: where a round keeps the project for too long.
     """
     store = _stores(settings).connected(project_id)
-    with store.lock(wait_s=_LOCK_WAIT_S) as held:
-        if not held:
-            raise Busy(
-                f"a round of this project has been running for {_LOCK_WAIT_S:.0f} s; "
-                "`rarefirst status` says what it does, try again afterwards"
-            )
+    with store.held(wait_s=_LOCK_WAIT_S):
         folder = VersionFolder(store)
         if name not in folder.registry.names:
             folder.load(name)  # says which there are
@@ -410,13 +405,6 @@ def _held_up(store: ProjectStore) -> str:
     report = store.read("report.json", ProjectReport)
     reasons = report.why_not if report is not None else ()
     return next((reason for reason in reasons if reason.startswith("nothing is published")), "")
-
-
-def _look(jobs: Jobs, store: ProjectStore) -> None:
-    """Have the worker look at the project soon."""
-    card = store.card
-    if card is not None:
-        jobs.hint(card.project_id, card.created_s, "changed")
 
 
 def _stores(settings: Settings) -> ProjectStores:

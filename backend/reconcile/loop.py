@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 from backend.errors import (
     BackendError,
-    Busy,
     LabelStudioRefused,
     LabelStudioUnavailable,
     NotConnected,
@@ -222,12 +221,7 @@ class Reconciler:
                 return
         # What is not urgent, deleting old scores for minutes above all, gives way to a hint.
         store.hint("changed")
-        with store.lock(wait_s=_LOCK_WAIT_S) as held:
-            if not held:
-                raise Busy(
-                    f"a round of this project has been running for {_LOCK_WAIT_S:.0f} s; "
-                    "`rarefirst status` says what it does, try again afterwards"
-                )
+        with store.held(wait_s=_LOCK_WAIT_S):
             yield
 
     # Rounds -----------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from backend.errors import Busy
 from backend.projects import (
     ProjectCard,
     ProjectStore,
@@ -97,6 +99,17 @@ def test_a_hint_that_came_later_is_not_taken(tmp_path: Path) -> None:
     store.take_hint("changed", second)
     assert store.hint_mark("changed") is None
     assert list(store.path("hints").iterdir()) == []
+
+
+def test_a_person_is_told_that_a_round_holds_the_project(tmp_path: Path) -> None:
+    store = ProjectStore(tmp_path / "1-a")
+    with store.held(wait_s=0):
+        with store.lock() as again:
+            assert not again
+        with pytest.raises(Busy, match=r"running for 0 s; .*try again"), store.held(wait_s=0.0):
+            pass
+    with store.held(wait_s=0):
+        pass
 
 
 def test_the_lock_keeps_rounds_apart_and_dies_with_its_process(tmp_path: Path) -> None:
