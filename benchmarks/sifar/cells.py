@@ -1,0 +1,117 @@
+"""The cells of the benchmark: each is computed once, and kept as a JSON file of its own.
+
+A killed run goes on where it stopped: what a cell depends on is in the name of its file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.sifar.entries import ENTRIES
+
+Task = Literal["rank", "rounds", "likelihood"]
+FrozenName = Literal["cnn", "eff"]
+
+#: Raised when a change of the benchmark itself makes earlier cells worthless.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One scorer in one situation.
+
+    Attributes:
+        task: what is done with it.
+        frozen: the frozen model.
+        tail: names of the tail classes, the rarer first, such as ``"cat,truck"``.
+        draw: seed of the labels drawn and of the natural pool.
+        labels: labels of each tail class; None: 4 and 58.
+        entry: a name of ``ENTRIES``.
+        ranker: seed of the scorer.
+    """
+
+    task: Task
+    frozen: FrozenName
+    tail: str
+    draw: int
+    labels: int | None
+    entry: str
+    ranker: int
+
+    @property
+    def name(self) -> str:
+        """For people, and for ``--cells``."""
+        labels = "default" if self.labels is None else str(self.labels)
+        tail = self.tail.replace(",", "-")
+        where = f"{self.task}/{self.frozen}/{tail}/labels-{labels}/draw-{self.draw}"
+        return f"{where}/{self.entry}/ranker-{self.ranker}"
+
+    @property
+    def digest(self) -> str:
+        """Of all that the result depends on, but the code of the scorer."""
+        entry = ENTRIES[self.entry]
+        told = {
+            **asdict(self),
+            "config": entry.config.model_dump(mode="json"),
+            "version": [VERSION, entry.version, entry.head],
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a cell came to.
+
+    Attributes:
+        figures: by name, such as ``uniform.ap``.
+        curves: by name, such as ``uniform.found``: numbers that belong together.
+        refused: the scorer's own words, where it refused; there are no figures then.
+        cpu_s: seconds of processor time that the cell took.
+        commit: of the code that computed it.
+    """
+
+    figures: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    refused: str = ""
+    cpu_s: float = 0.0
+    commit: str = ""
+
+
+class CellStore:
+    """Results in a folder.
+
+    Args:
+        folder: made when something is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, cell: Cell) -> Path:
+        """Where the result of a cell is."""
+        return self._folder / f"{cell.task}-{cell.entry}-{cell.digest}.json"
+
+    def get(self, cell: Cell) -> Result | None:
+        """What was written, or None."""
+        try:
+            told = json.loads(self.path(cell).read_text())
+        except FileNotFoundError:
+            return None
+        return Result(**told["result"])
+
+    def put(self, cell: Cell, result: Result) -> None:
+        """Write a result so that a kill leaves either nothing or all of it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self.path(cell)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps({"cell": asdict(cell), "result": asdict(result)}) + "\n")
+        temporary.replace(path)
+
+    def forget(self, cell: Cell) -> None:
+        """Compute it anew next time."""
+        self.path(cell).unlink(missing_ok=True)

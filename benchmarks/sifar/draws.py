@@ -1,0 +1,123 @@
+"""What a scorer is given in one draw: labels, both pools, and nothing that it must not know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from benchmarks.sifar.cells import Cell
+from benchmarks.sifar.cnn import CnnKey
+from benchmarks.sifar.pictures import CLASSES, PER_CLASS
+from benchmarks.sifar.split import PoolKind, make_split, tail_of
+from models.label_head import LabelHead
+from models.types import ClassSpace, Examples, IntArray, LabeledExamples
+
+POOLS: tuple[PoolKind, ...] = ("uniform", "natural")
+#: Trainings of a CNN for each choice of tail classes: draw s uses training s % CNN_TRAININGS.
+#: Of those that never saw the tail classes there is one.
+CNN_TRAININGS = 2
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What a frozen model says of all 50,000 pictures.
+
+    Attributes:
+        features: (50,000, D).
+        logits: (50,000, 10) of its own head; None where that does not tell all classes apart.
+        head: its head, where it knows some of the classes only.
+    """
+
+    features: NDArray[np.float16]
+    logits: NDArray[np.float32] | None = None
+    head: LabelHead | None = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Everything about one draw.
+
+    Attributes:
+        labeled: the labels at the start.
+        pools: the uniform and the natural pool.
+        targets: (50,000,) class by id: the annotator.
+        classes: names, tail, and the smoothed shares of the labels at the start as priors.
+        tail: the tail classes, the rarer first.
+    """
+
+    labeled: LabeledExamples
+    pools: Mapping[PoolKind, Examples]
+    targets: IntArray
+    classes: ClassSpace
+    tail: tuple[int, int]
+
+
+def cnn_key(cell: Cell) -> CnnKey:
+    """The network of a cell; without tail labels it is one that never saw the tail classes."""
+    blind = cell.labels == 0
+    return CnnKey(tail_of(cell.tail), 0 if blind else cell.draw % CNN_TRAININGS, blind=blind)
+
+
+def draw_of(cell: Cell, cache: Path) -> Draw:
+    """The draw of a cell; the last one is kept, so cells of the same draw should follow each other.
+
+    Raises: FileNotFoundError: if the frozen model's features are not in the cache.
+    """
+    path = cache / (cnn_key(cell).name if cell.frozen == "cnn" else "eff")
+    return _make(path, cell.tail, cell.draw, cell.labels, _blind_outputs(cell))
+
+
+def _blind_outputs(cell: Cell) -> tuple[int, ...]:
+    key = cnn_key(cell)
+    return tuple(key.outputs) if cell.frozen == "cnn" and key.blind else ()
+
+
+@lru_cache(maxsize=2)
+def _frozen(folder: Path, blind_outputs: tuple[int, ...]) -> Frozen:
+    features = np.load(folder / "features.npy")
+    if blind_outputs:
+        state = load_file(folder / "checkpoint.safetensors")
+        head = LabelHead(
+            weight=np.ascontiguousarray(state["classifier.weight"].T),
+            bias=state["classifier.bias"],
+            label=np.asarray(blind_outputs, dtype=np.int64),
+            num_labels=len(CLASSES),
+        )
+        return Frozen(features, head=head)
+    logits = folder / "logits.npy"
+    return Frozen(features, np.load(logits) if logits.exists() else None)
+
+
+@lru_cache(maxsize=1)
+def _make(
+    folder: Path, names: str, seed: int, labels: int | None, blind_outputs: tuple[int, ...]
+) -> Draw:
+    frozen, tail = _frozen(folder, blind_outputs), tail_of(names)
+    # Scorers break ties by id, and rows stand class by class: neither may tell the class.
+    shuffle = np.random.default_rng([seed, 3])
+    ids = shuffle.permutation(len(frozen.features))
+    of_row = np.repeat(np.arange(len(CLASSES)), PER_CLASS)
+    targets = np.empty_like(of_row)
+    targets[ids] = of_row
+    everything = Examples(ids, frozen.features, frozen.logits)
+
+    def examples(rows: IntArray) -> Examples:
+        return everything.take(shuffle.permutation(rows)).dense()
+
+    splits = {kind: make_split(tail, seed=seed, pool=kind, tail_labels=labels) for kind in POOLS}
+    labeled = examples(splits["uniform"].labeled)
+    known = targets[labeled.ids]
+    counts = np.bincount(known, minlength=len(CLASSES)) + 1.0
+    return Draw(
+        labeled=LabeledExamples(labeled, known, head=frozen.head),
+        pools={kind: examples(split.pool) for kind, split in splits.items()},
+        targets=targets,
+        classes=ClassSpace(CLASSES, tuple(sorted(tail)), tuple((counts / counts.sum()).tolist())),
+        tail=tail,
+    )
