@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from backend.reports import RareLeftReport
 from backend.status import ProjectStatus, ServiceStatus, UnreadableImage
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from backend.score_files import FileScore
 
 _LISTED = 20
+_WORTH_SAYING = 0.5  # bound on the share of the rare that are left
+_MAY_STOP = 0.1
 
 
 def status_table(status: ServiceStatus, *, list_images: bool = False) -> RenderableType:
@@ -96,6 +100,9 @@ def _project(status: ProjectStatus) -> Table:
     table.add_row("rare classes", ", ".join(status.tail) or "none")
     if status.unlearnable:
         table.add_row("without labels", Text(", ".join(status.unlearnable), "yellow"))
+    if status.tail:
+        for line in rare_left_words(status.rare_left):
+            table.add_row("rare left", line)
     table.add_row("images", f"{status.embedded} of {status.tasks} embedded")
     for reason, count in list(status.failed.items())[:_LISTED]:
         table.add_row("unreadable", Text(f"{count}: {reason}", "yellow"))
@@ -109,6 +116,41 @@ def _project(status: ProjectStatus) -> Table:
         words = f"{status.pinned}, activated by hand; `rarefirst versions follow` ends that"
         table.add_row("pinned", words)
     return table
+
+
+def rare_left_words(found: RareLeftReport) -> list[str]:
+    """How many rare ones are left, whether labeling may stop, and what it rests on."""
+    total, share = found.total, found.at_most_share
+    if total is None:
+        if not found.control_share:
+            return [
+                "not known: no random slice is in the queue; RAREFIRST_CONTROL_SHARE=0.1, or "
+                '{"control_share": 0.1} in the connection\'s extra params, puts one in'
+            ]
+        return [f"not known: no label of the random slice ({found.control_share:.0%}) yet"]
+    newer = f"; {found.newer} newer tasks are not counted" if found.newer else ""
+    lines = [
+        f"about {total.likely} rare left ({total.low}-{total.high}), labeled {found.found}",
+        f"from {found.labels} labels of the random slice, {found.rare} of them rare, for "
+        f"{found.tasks} unlabeled tasks{newer}",
+    ]
+    if len(found.by_class) > 1:
+        each = (
+            f"{name} {own.likely} ({own.low}-{own.high})" for name, own in found.by_class.items()
+        )
+        lines.insert(1, ", ".join(each))
+    if share is not None and share <= _WORTH_SAYING:
+        stop = "; labeling on finds hardly any more" if share <= _MAY_STOP else ""
+        lines.append(
+            f"at most {_up(share)} % of the rare are left with 95 % confidence, however often you "
+            f"look{stop}"
+        )
+    return lines
+
+
+def _up(share: float) -> int:
+    """Whole per cent, never less than it is."""
+    return math.ceil(100 * share - 1e-9)
 
 
 def _unreadable(images: Sequence[UnreadableImage]) -> Table:

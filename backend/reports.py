@@ -22,6 +22,37 @@ class ServiceReport(BaseModel):
     label_studio: str = Field("reachable", description="reachable, or what is wrong with it")
 
 
+class RareEstimate(BaseModel):
+    """How many rare ones are unlabeled: the most likely number and a 95 % interval."""
+
+    model_config = ConfigDict(frozen=True)
+
+    likely: int
+    low: int
+    high: int
+
+
+class RareLeftReport(BaseModel):
+    """What the labels of the control slice say of the rare ones that are still unlabeled."""
+
+    model_config = ConfigDict(frozen=True)
+
+    control_share: float = Field(0.0, description="share of the queue that is drawn at random")
+    labels: int = Field(0, description="labels of the control slice that the estimate is from")
+    rare: int = Field(0, description="those of them that are of a rare class")
+    found: int = Field(0, description="labels of rare classes, however they came")
+    tasks: int = Field(0, description="unlabeled tasks that it speaks of")
+    newer: int = Field(0, description="unlabeled tasks that it does not speak of")
+    total: RareEstimate | None = Field(None, description="None without a label of the slice")
+    by_class: dict[str, RareEstimate] = Field(
+        default_factory=dict, description="by rare class, where there are 20 at most"
+    )
+    at_most: int | None = Field(
+        None, description="a 95 % bound on those left that holds however often one looks"
+    )
+    at_most_share: float | None = Field(None, description="that bound over it and those found")
+
+
 class ProjectReport(BaseModel):
     """What the last look found, what comes next, and why not yet (``report.json``)."""
 
@@ -46,6 +77,7 @@ class ProjectReport(BaseModel):
     )
     tail: tuple[str, ...] = ()
     unlearnable: tuple[str, ...] = Field((), description="tail classes without any label")
+    rare_left: RareLeftReport = RareLeftReport()
     labels_since_fit: int = 0
     backbone: str = ""
     version: str = ""

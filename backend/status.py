@@ -16,7 +16,7 @@ from backend.pinning import pinned
 from backend.project_settings import ProjectSettings, kept
 from backend.projects import ProjectStore, ProjectStores, Publication
 from backend.reconcile.state import Failures
-from backend.reports import SERVICE_REPORT, ProjectReport, ServiceReport
+from backend.reports import SERVICE_REPORT, ProjectReport, RareLeftReport, ServiceReport
 from backend.settings import Settings
 
 
@@ -89,6 +89,7 @@ class ProjectStatus(BaseModel):
     labels: LabelsStatus = LabelsStatus()
     tail: tuple[str, ...] = ()
     unlearnable: tuple[str, ...] = ()
+    rare_left: RareLeftReport = RareLeftReport()
     backbone: str = ""
     version: str = ""
     pinned: str = Field("", description="the version that a person activated")
@@ -219,6 +220,7 @@ def _project(store: ProjectStore) -> ProjectStatus | None:
         ),
         tail=report.tail,
         unlearnable=report.unlearnable,
+        rare_left=report.rare_left,
         backbone=report.backbone,
         version=report.version,
         pinned=pin.version if pin else "",

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from backend.files import append_line
 
@@ -22,13 +23,56 @@ Origin = Literal["initial", "queue", "diversity", "control"]
 UNBIASED: frozenset[Origin] = frozenset({"initial", "diversity", "control"})
 
 
+class DrawNote(BaseModel):
+    """A random draw out of the pool, as far as a publication held it.
+
+    Attributes:
+        key: tells one draw from another; several publications may hold the same one.
+        newest: the largest id that could be drawn; later tasks are not spoken of.
+        control: the drawn tasks.
+        earlier: published tasks that could not be drawn, since they stood in the order already.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    newest: int
+    control: tuple[int, ...]
+    earlier: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class KnownDraw:
+    """A random draw, over all publications that held it.
+
+    Attributes:
+        number: of the first publication that held it, counted from 0.
+        newest: the largest id that could be drawn.
+        control: drawn tasks that no later publication held otherwise.
+        earlier: tasks that could not be drawn, though they were unlabeled then.
+    """
+
+    number: int
+    newest: int
+    control: tuple[int, ...]
+    earlier: frozenset[int]
+
+
 class _Line(BaseModel):
-    """One publication in the file."""
+    """One publication in the file; releases before 2026-11-21 noted no draws."""
 
     name: str
     origin: Origin
     ids: tuple[int, ...]
     control: tuple[int, ...]
+    draws: tuple[DrawNote, ...] = ()
+
+    def noted(self) -> tuple[DrawNote, ...]:
+        """The draws; where none is noted, the control slice as one from up to its newest task."""
+        if self.draws or not self.control:
+            return self.draws
+        newest = max((*self.ids, *self.control))
+        return (DrawNote(key=self.name, newest=newest, control=self.control),)
 
 
 class Ledger:
@@ -38,10 +82,17 @@ class Ledger:
         self.path = path
         self._publications: dict[str, dict[int, Origin]] = {}
         self._origins: dict[int, Origin] = {}
+        self._draws: dict[str, tuple[DrawNote, ...]] = {}
         self._read_to = 0
 
     def append(
-        self, name: str, *, kind: str, task_ids: Collection[int], control_ids: Collection[int]
+        self,
+        name: str,
+        *,
+        kind: str,
+        task_ids: Collection[int],
+        control_ids: Collection[int],
+        draws: Sequence[DrawNote] = (),
     ) -> None:
         """Write down a publication before its scores are imported."""
         line = {
@@ -49,6 +100,7 @@ class Ledger:
             "origin": "diversity" if kind == "diversity" else "queue",
             "ids": sorted(set(task_ids) - set(control_ids)),
             "control": sorted(control_ids),
+            "draws": [draw.model_dump() for draw in draws],
         }
         append_line(self.path, json.dumps(line))
 
@@ -66,6 +118,46 @@ class Ledger:
         self._catch_up()
         return dict(self._publications)
 
+    def last_held(self) -> dict[int, int]:
+        """The number of the newest publication that held a task, by task.
+
+        A task that is labeled was labeled after that publication, and not before.
+        """
+        self._catch_up()
+        return {
+            task_id: number
+            for number, origins in enumerate(self._publications.values())
+            for task_id in origins
+        }
+
+    def draws(self) -> list[KnownDraw]:
+        """Every random draw that was published, oldest first.
+
+        A draw that is published again after another one is a new draw, from the pool that was
+        left then: what the other queues took of it in between was not taken at random.
+        """
+        last = self.last_held()
+        found: list[KnownDraw] = []
+        current: dict[str, int] = {}
+        for number, name in enumerate(self._publications):
+            places: dict[str, int] = {}
+            for note in self._draws[name]:
+                control = tuple(i for i in note.control if last[i] == number)
+                place = current.get(note.key, len(found))
+                places[note.key] = place
+                if place < len(found):
+                    known = found[place]
+                    found[place] = replace(known, control=(*known.control, *control))
+                else:
+                    found.append(KnownDraw(number, note.newest, control, frozenset(note.earlier)))
+            current = places
+        return found
+
+    def newest_drawn(self) -> int | None:
+        """The largest id that the last draw could have brought; None before the first."""
+        draws = self.draws()
+        return draws[-1].newest if draws else None
+
     def _catch_up(self) -> None:
         with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
             file.seek(self._read_to)
@@ -79,6 +171,7 @@ class Ledger:
     def _take(self, entry: dict[str, object]) -> None:
         abandoned = entry.get("abandoned")
         if isinstance(abandoned, str):
+            self._draws.pop(abandoned, None)
             if self._publications.pop(abandoned, None):
                 self._origins = {}
                 for served in self._publications.values():
@@ -88,4 +181,5 @@ class Ledger:
         origins: dict[int, Origin] = dict.fromkeys(line.ids, line.origin)
         origins.update(dict.fromkeys(line.control, "control"))
         self._publications[line.name] = origins
+        self._draws[line.name] = line.noted()
         self._origins.update(origins)

@@ -14,6 +14,7 @@ from backend.project_settings import kept
 from backend.projects import Publications
 from backend.reconcile.actions import bootstrap, cleanup, embed
 from backend.reconcile.context import ProjectContext
+from backend.reconcile.control import what_is_left
 from backend.reconcile.made_with import changed, fit_settings, made_with, publication_settings
 from backend.reconcile.own_head import NOTES
 from backend.reconcile.ownership import ownership
@@ -161,6 +162,7 @@ def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "")
         unknown_labels=dict(Counter(str(name) for name in all_labels if name not in classes)),
         tail=tail.names,
         unlearnable=tail.unlearnable,
+        rare_left=what_is_left(context),
         labels_since_fit=fit.labels_differing if fit else len(labels),
         backbone=f"{backbone.how} {backbone.source.partition('|')[0]}" if backbone else "",
         version=version.name if version else "",

@@ -7,11 +7,15 @@ that is activated again is served in exactly the order that it was served in bef
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.reconcile.ledger import DrawNote
 from backend.settings import Settings
 from models.recipes.fit_miner import Miner
 from models.registry import Version
@@ -37,6 +41,17 @@ class Draw:
     seed: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Window(RankedQueue):
+    """What of a version's order is to be published.
+
+    Attributes:
+        blocks: the draw's block that each of ``ids`` stands in; -1 behind the order.
+    """
+
+    blocks: tuple[int, ...] = ()
+
+
 def draw_of(version: Version, settings: Settings) -> Draw:
     """The control slice of a version: the same at each of its publications."""
     return Draw(
@@ -55,7 +70,7 @@ def window(
     size: int,
     draw: Draw,
     seed: int,
-) -> tuple[RankedQueue, Judgement]:
+) -> tuple[Window, Judgement]:
     """The first tasks of a version's order that may still be labeled, and what is said of all.
 
     Features are read once for both.
@@ -84,13 +99,45 @@ def window(
         queue = RankedQueue(
             ids=np.concatenate([queue.ids, known.ids]), reasons=(*queue.reasons, *known.reasons)
         )
-    return queue, judgement
+    blocks = [*(left // max(1, draw.block)).tolist(), *[-1] * (len(queue.ids) - len(left))]
+    return Window(queue.ids, queue.reasons, tuple(blocks)), judgement
 
 
 def control_ids(queue: RankedQueue) -> tuple[int, ...]:
     """Tasks of a queue that were drawn at random, by id."""
     pairs = zip(queue.ids.tolist(), queue.reasons, strict=True)
     return tuple(sorted(task_id for task_id, reason in pairs if reason == CONTROL))
+
+
+def draw_notes(queue: Window, draw: Draw, *, examples: IntArray, newest: int) -> list[DrawNote]:
+    """What the ledger must keep of the draws that a queue holds, block by block.
+
+    Args:
+        queue: a window.
+        draw: how its control slice was drawn.
+        examples: ids of every embedded task, labeled or not.
+        newest: the largest id of those that the draw speaks of.
+    """
+    drawn: defaultdict[int, list[int]] = defaultdict(list)
+    rows = list(zip(queue.ids.tolist(), queue.reasons, queue.blocks, strict=True))
+    for task_id, reason, block in rows:
+        if reason == CONTROL:
+            drawn[block].append(task_id)
+    # Other examples, and the same numbers bring another draw.
+    pool = hashlib.sha256(np.sort(examples).tobytes()).hexdigest()
+    notes = []
+    for block, ids in sorted(drawn.items()):
+        about = json.dumps([draw.share, draw.block, draw.seed, pool, block])
+        notes.append(
+            DrawNote(
+                key=hashlib.sha256(about.encode()).hexdigest()[:12],
+                newest=newest,
+                control=tuple(sorted(ids)),
+                # Each block draws from what no earlier one holds.
+                earlier=tuple(sorted(i for i, _, other in rows if other < block)),
+            )
+        )
+    return notes
 
 
 def _total(

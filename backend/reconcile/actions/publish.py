@@ -22,9 +22,11 @@ from backend.labelstudio.client import PredictionItem
 from backend.preannotation import preannotation
 from backend.projects import Publication, Publications, PublishedScores
 from backend.queue_scores import queue_scores
+from backend.reconcile.actions import embed
 from backend.reconcile.context import ProjectContext
+from backend.reconcile.ledger import DrawNote
 from backend.reconcile.made_with import publication_settings
-from backend.reconcile.order import control_ids, draw_of, window
+from backend.reconcile.order import Window, control_ids, draw_notes, draw_of, window
 from backend.reconcile.ownership import ownership
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import snapshot_of
@@ -62,7 +64,21 @@ def run(context: ProjectContext, plan: Plan) -> None:
         tail=version.card.tail,
         settings=publication_settings(context),
     )
-    _import(context, publication, scores, version)
+    _import(context, publication, scores, version, _draws(context, version, ranked, examples.ids))
+
+
+def _draws(
+    context: ProjectContext, version: Version, queue: Window, ids: NDArray[np.int64]
+) -> list[DrawNote]:
+    """What the ledger keeps of the control slice.
+
+    While images of a later import are still being embedded, its tasks cannot be drawn alike.
+    """
+    before = context.ledger.newest_drawn()
+    newest = int(context.tasks().ids.max())
+    if before is not None and len(embed.missing_rows(context, labeled=False)):
+        newest = min(newest, before)
+    return draw_notes(queue, draw_of(version, context.settings), examples=ids, newest=newest)
 
 
 def _window(
@@ -71,7 +87,7 @@ def _window(
     miner: Miner,
     examples: Examples,
     rows: NDArray[np.int64],
-) -> tuple[RankedQueue, Judgement]:
+) -> tuple[Window, Judgement]:
     """What of the version's order is to be published: its first unlabeled tasks; all judged."""
     settings, tasks = context.settings, context.tasks()
     return window(
@@ -125,6 +141,7 @@ def _import(
     publication: Publication,
     scores: PublishedScores,
     version: Version,
+    draws: Sequence[DrawNote],
 ) -> None:
     store, client = context.store, context.client
     folder = store.path("publications", publication.name)
@@ -135,6 +152,7 @@ def _import(
         kind=publication.kind,
         task_ids=publication.task_ids,
         control_ids=publication.control_ids,
+        draws=draws,
     )
     known = store.publications()
     store.write("publication.json", known.model_copy(update={"candidate": publication}))

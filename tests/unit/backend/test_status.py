@@ -21,7 +21,7 @@ from backend.labelstudio.connection_record import ConnectionReport, Step
 from backend.project_settings import FILE, decide
 from backend.projects import ProjectStore
 from backend.reconcile.state import Failure, Failures
-from backend.reports import ProjectReport, ServiceReport
+from backend.reports import ProjectReport, RareEstimate, RareLeftReport, ServiceReport
 from backend.settings import Settings
 from backend.status import service_status
 from tests.recorded import LABEL_STUDIO
@@ -63,6 +63,35 @@ def report(store: ProjectStore) -> ProjectReport:
     )
     store.write("report.json", made)
     return made
+
+
+def test_what_is_left_is_told_with_its_interval(
+    runner: CliRunner, store: ProjectStore, report: ProjectReport
+) -> None:
+    lines = " ".join(runner.invoke(app, ["status"]).stdout.split())
+    assert "rare left not known: no random slice is in the queue; RAREFIRST_CONTROL_SHARE" in lines
+    left = RareLeftReport(
+        control_share=0.1,
+        labels=60,
+        rare=2,
+        found=31,
+        tasks=1100,
+        newer=5,
+        total=RareEstimate(likely=7, low=0, high=51),
+        by_class={"ship": RareEstimate(likely=7, low=0, high=51)},
+        at_most=9,
+        at_most_share=9 / 40,
+    )
+    store.write("report.json", report.model_copy(update={"rare_left": left}))
+    lines = " ".join(runner.invoke(app, ["status"]).stdout.split())
+    assert "rare left about 7 rare left (0-51), labeled 31" in lines
+    assert (
+        "from 60 labels of the random slice, 2 of them rare, for 1100 unlabeled tasks; 5" in lines
+    )
+    assert "at most 23 % of the rare are left with 95 % confidence" in lines
+    assert "hardly any more" not in lines
+    (project,) = json.loads(runner.invoke(app, ["status", "--json"]).stdout)["projects"]
+    assert project["rare_left"] == left.model_dump()
 
 
 def test_json_tells_everything(
