@@ -137,7 +137,8 @@ class FeatureCache:
         known: dict[str, _Place] = {}
         for path in sorted(self._folder.glob("*.npz")):
             try:
-                with np.load(path, allow_pickle=False) as stored:
+                # Not by its name: numpy leaves a damaged file open.
+                with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                     keys, features, logits = stored["keys"], stored["features"], stored["logits"]
                 shapes = (len(keys), self._backbone.feature_size), (len(keys), self._classes)
                 if (features.shape, logits.shape) != shapes:
@@ -146,6 +147,7 @@ class FeatureCache:
                     )
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
                 logger.warning("%s is damaged, its images are embedded again: %s", path, error)
+                path.unlink(missing_ok=True)
                 continue
             for at, key in enumerate(keys.tolist()):
                 if key in wanted:
