@@ -36,7 +36,7 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType(
         # The published method has one autoencoder; ours averages five, which its spread asks for.
         "paper_single": Entry(MinerConfig(scorer="paper", members=1)),
         "paper_single_released": Entry(MinerConfig(scorer="paper_released", members=1)),
-        # Every look around is compared with the whole pool: 24,000 places take a quarter of an hour.
+        # Each look around is at the whole pool: 24,000 places take a quarter of an hour.
         "hal_g": Entry(MinerConfig(scorer="hal_g"), head=2000, draws=2),
         # The rivals, told the tail classes as rarefirst is.
         "galaxy_on_tail": Entry(MinerConfig(scorer="galaxy", class_lines="tail")),

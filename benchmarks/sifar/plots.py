@@ -114,8 +114,7 @@ def _precision_recall(lines: Lines) -> Figure | None:
                 )
                 drawn = True
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-        axes.set_title(f"uniform pool, {frozen.upper()}", loc="left", fontsize=11)
-        axes.legend(frameon=False, fontsize=8)
+        _name(axes, f"uniform pool, {frozen.upper()}")
     return figure if drawn else None
 
 
@@ -140,8 +139,7 @@ def _reliability(lines: Lines) -> Figure | None:
                 )
                 drawn = True
         axes.set(xlabel="rarity", ylabel="share of rare", xlim=(0, 1), ylim=(0, 1))
-        axes.set_title(f"rarefirst, {frozen.upper()}", loc="left", fontsize=11)
-        axes.legend(frameon=False, fontsize=8)
+        _name(axes, f"rarefirst, {frozen.upper()}")
     return figure if drawn else None
 
 
@@ -169,6 +167,13 @@ def _panels() -> tuple[Figure, Sequence[Axes]]:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#e6e9ed", lw=0.8)
     return figure, list(panels)
+
+
+def _name(axes: Axes, title: str) -> None:
+    """A title, and a legend where there is something to name."""
+    axes.set_title(title, loc="left", fontsize=11)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -54,7 +54,6 @@ class Run:
         cache: with the frozen models' features; results go to ``cells`` in it.
         commit: of the code.
         total_s: expected seconds of all cells to compute.
-        workers: how many processes.
         began: time at which the run began.
         done_s: expected seconds of what is computed by now.
     """
@@ -62,13 +61,18 @@ class Run:
     cache: Path
     commit: str
     total_s: float
-    workers: int
     began: float
     done_s: Synchronized[float]
 
 
 def compute(cells: Sequence[Cell], costs: Mapping[Cell, float], cache: Path, workers: int) -> None:
     """Compute the cells, all of which are missing.
+
+    Args:
+        cells: those of a draw follow each other.
+        costs: expected seconds of each.
+        cache: with the frozen models' features; results go to ``cells`` in it.
+        workers: processes; 0: here.
 
     Raises: Exception: what a cell failed with; what is finished is kept.
     """
@@ -83,10 +87,14 @@ def compute(cells: Sequence[Cell], costs: Mapping[Cell, float], cache: Path, wor
         cache=cache,
         commit=current_commit(),
         total_s=sum(costs[cell] for cell in cells),
-        workers=workers,
         began=time.time(),
         done_s=context.Value("d", 0.0),
     )
+    if not workers:
+        _know(run)
+        for job in jobs:
+            _do(job)
+        return
     # Read by the numerical libraries when they are loaded, so before the workers start.
     os.environ["OMP_NUM_THREADS"] = "1"
     with context.Pool(workers, initializer=_start, initargs=(run,)) as pool:
@@ -116,9 +124,13 @@ def _draw_key(cell: Cell) -> tuple[object, ...]:
 _run: Run
 
 
-def _start(run: Run) -> None:
+def _know(run: Run) -> None:
     global _run
     _run = run
+
+
+def _start(run: Run) -> None:
+    _know(run)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+
+from benchmarks.sifar import cells, work
+from benchmarks.sifar.cells import Cell, CellStore, Result
+from benchmarks.sifar.cnn import CnnKey
+from benchmarks.sifar.draws import Draw, cnn_key, draw_of
+from benchmarks.sifar.entries import ENTRIES, Entry
+from benchmarks.sifar.pictures import CLASSES
+from benchmarks.sifar.plan import DEVELOP, FEW, PLAYED, REPORTED, SINGLE, Plan, costs
+from benchmarks.sifar.split import LABELS, NATURAL, tail_of
+from benchmarks.sifar.watched import Watched
+from benchmarks.sifar.work import compute
+from models.config import MinerConfig
+from models.scorers import SCORERS
+from models.types import Examples
+
+from .sifar_cells import TAIL, cell, write_features
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sifar")
+    write_features(folder)
+    return folder
+
+
+def test_a_key_holds_all_that_a_cell_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = cell("rarefirst")
+    others = [
+        replace(one, task="rounds"),
+        replace(one, frozen="cnn"),
+        replace(one, tail="truck,cat"),
+        replace(one, draw=11),
+        replace(one, labels=4),
+        replace(one, entry="random"),
+        replace(one, ranker=1),
+    ]
+    digests = {one.digest, *(other.digest for other in others)}
+    assert one.digest == cell("rarefirst").digest
+    for change in (
+        Entry(MinerConfig(scorer="rarefirst", members=6)),
+        Entry(MinerConfig(scorer="rarefirst"), version=2),
+        Entry(MinerConfig(scorer="rarefirst"), head=50),
+    ):
+        changed = {**ENTRIES, "rarefirst": change}
+        monkeypatch.setattr(cells, "ENTRIES", MappingProxyType(changed))
+        digests.add(one.digest)
+    monkeypatch.setattr(cells, "VERSION", 99)
+    digests.add(one.digest)
+    assert len(digests) == 1 + len(others) + 4
+
+
+def test_results_come_back_as_they_were(tmp_path: Path) -> None:
+    store, one = CellStore(tmp_path / "cells"), cell()
+    assert store.get(one) is None
+    result = Result({"uniform.ap": 0.25}, {"uniform.found": [1.0, 2.0]}, cpu_s=3.5, commit="abc")
+    store.put(one, result)
+    assert store.get(one) == result
+    assert store.get(cell(draw=11)) is None
+    store.forget(one)
+    assert store.get(one) is None
+
+
+def test_the_plan_has_every_scorer_and_no_cell_twice() -> None:
+    planned = Plan(*REPORTED).cells()
+    assert len(set(planned)) == len(planned)
+    ranked = {c.entry for c in planned if c.task == "rank" and c.labels is None}
+    assert ranked == {*SCORERS, *SINGLE}
+    assert {*FEW, *PLAYED} <= set(ENTRIES)
+    # The published method with five seeds of the ranker on the same labels.
+    single = [c for c in planned if c.entry == SINGLE[0] and c.frozen == "eff"]
+    assert {(c.draw, c.ranker) for c in single} == {(0, seed) for seed in range(5)}
+    assert {c.labels for c in planned if c.entry == "rarefirst"} == {None, 0, 1, 4, 20, 58}
+
+
+def test_what_is_reported_is_not_developed_on() -> None:
+    assert not set(REPORTED[0]) & set(DEVELOP[0])
+    assert not set(REPORTED[1]) & set(DEVELOP[1])
+    assert not {tail_of(names) for names in REPORTED[0]} & {tail_of(n) for n in DEVELOP[0]}
+
+
+def test_cells_of_a_draw_share_its_network() -> None:
+    seen = Cell("rank", "cnn", TAIL, 13, None, "random", 13)
+    assert cnn_key(seen) == CnnKey(tail_of(TAIL), 1)
+    assert cnn_key(replace(seen, labels=0)) == CnnKey(tail_of(TAIL), 0, blind=True)
+
+
+def test_a_draw_tells_the_scorer_nothing_of_the_truth(cache: Path) -> None:
+    draw = draw_of(cell(), cache)
+    assert [len(draw.labeled), *(len(pool) for pool in draw.pools.values())] == [
+        sum(LABELS),
+        24_000,
+        sum(NATURAL),
+    ]
+    assert (draw.targets[draw.labeled.examples.ids] == draw.labeled.targets).all()
+    assert draw.tail == tail_of(TAIL)
+    for pool in draw.pools.values():
+        rare = np.isin(draw.targets[pool.ids], draw.tail)
+        # Neither the order of rows nor that of ids puts the rare ones anywhere.
+        places, by_id = np.flatnonzero(rare), np.flatnonzero(rare[np.argsort(pool.ids)])
+        for where in (places, by_id):
+            assert abs(where.mean() / len(pool) - 0.5) < 4 / np.sqrt(12 * len(where))
+    # The priors are those of the labels, which the scorer has anyway.
+    priors = draw.classes.class_priors
+    assert priors is not None
+    assert priors[draw.tail[0]] == pytest.approx(5 / (sum(LABELS) + len(CLASSES)))
+
+
+def test_no_tail_label_leaves_the_rest_alone(cache: Path) -> None:
+    none = draw_of(replace(cell(), labels=0), cache)
+    assert not np.isin(none.labeled.targets, none.tail).any()
+    assert len(none.labeled) == sum(LABELS[2:])
+
+
+def test_ranks_both_pools(cache: Path) -> None:
+    result = work.compute_cell(cell("tail_mass"), cache, "abc")
+    assert result.figures["uniform.ap"] > result.figures["natural.ap"] > 0.1
+    assert result.figures["uniform.p@50"] > 0.5
+    assert 0 <= result.figures["natural.recall@2000.rarer"] <= 1
+    assert result.curves["uniform.found"][-1] == 4800
+    assert result.curves["natural.found"][-1] <= sum(NATURAL[:2])
+    assert result.commit == "abc"
+
+
+def test_a_head_has_no_figures_of_the_whole(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = Entry(MinerConfig(scorer="random"), head=2000)
+    monkeypatch.setattr("benchmarks.sifar.ranking.ENTRIES", {"random": entry})
+    figures = work.compute_cell(cell(), cache, "").figures
+    assert "uniform.ap" not in figures
+    assert 0.15 < figures["uniform.p@2000"] < 0.25
+
+
+def test_a_refusal_is_a_result(cache: Path) -> None:
+    result = work.compute_cell(replace(cell("tail_mass_rc"), labels=0), cache, "")
+    assert "label" in result.refused
+    assert not result.figures
+
+
+def test_plays_five_rounds(cache: Path) -> None:
+    figures = work.compute_cell(cell("tail_mass", task="rounds"), cache, "").figures
+    found = [figures[f"found.round{turn}"] for turn in range(1, 6)]
+    assert found == sorted(found)
+    assert figures["found.share"] == pytest.approx(found[-1] / 74)
+    together = figures["recall.rarer"] * NATURAL[0] + figures["recall.rare"] * NATURAL[1]
+    assert together == pytest.approx(found[-1])
+
+
+def test_knows_whether_the_pool_was_looked_at() -> None:
+    pool = Examples(np.arange(3), np.zeros((3, 2), dtype=np.float16))
+    watched = Watched(pool)
+    assert not watched.looked
+    assert watched.slice(1, 3).ids.tolist() == [1, 2]
+    assert watched.looked
+    again = Watched(pool)
+    assert len(again) == 3
+    assert again.looked
+
+
+def test_a_killed_run_goes_on_where_it_stopped(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = [cell("random", draw=draw) for draw in (20, 21, 22)]
+    store, computed, killed = CellStore(cache / "cells"), list[int](), list[int]()
+
+    def task(one: Cell, draw: Draw) -> Result:
+        if one.draw == 21 and not killed:
+            killed.append(one.draw)
+            raise KeyboardInterrupt
+        computed.append(one.draw)
+        return Result({"uniform.ap": 0.2})
+
+    monkeypatch.setattr(work, "TASKS", {"rank": task})
+    with pytest.raises(KeyboardInterrupt):
+        compute(planned, dict.fromkeys(planned, 1.0), cache, workers=0)
+    missing = [one for one in planned if store.get(one) is None]
+    assert [one.draw for one in missing] == [21, 22]
+    compute(missing, dict.fromkeys(missing, 1.0), cache, workers=0)
+    assert computed == [20, 21, 22]
+
+
+def test_costs_are_those_of_cells_alike(tmp_path: Path) -> None:
+    store = CellStore(tmp_path)
+    for draw, seconds in ((10, 2.0), (11, 4.0)):
+        store.put(cell("random", draw=draw), Result(cpu_s=seconds))
+    planned = [cell("random", draw=draw) for draw in (10, 11, 12)]
+    known = [*planned, replace(planned[2], labels=4), cell("rarefirst", task="rounds")]
+    expected = costs(known, store)
+    assert expected[planned[2]] == 3
+    assert expected[known[3]] == 3
+    assert expected[known[4]] == 30
