@@ -55,13 +55,15 @@ def _about(report: SimulationReport) -> Table:
 
 
 def _unread(report: SimulationReport) -> Table:
-    table = Table(title=f"{len(report.unread)} images could not be read", title_justify="left")
+    count = len(report.unread)
+    images = "1 image" if count == 1 else f"{count} images"
+    table = Table(title=f"{images} could not be read", title_justify="left")
     table.add_column("image", overflow="fold")
     table.add_column("why", overflow="fold")
     for image in report.unread[:_LISTED]:
         table.add_row(Text(image.file), Text(image.reason))
-    if len(report.unread) > _LISTED:
-        table.add_row(f"and {len(report.unread) - _LISTED} more", "simulate.json lists them all")
+    if count > _LISTED:
+        table.add_row(f"and {count - _LISTED} more", "simulate.json lists them all")
     return table
 
 

@@ -76,7 +76,8 @@ def main() -> int:
         "RAREFIRST_DATA_DIR": str(WORK / "data"),
     }
     command = [str(ROOT / ".venv" / "bin" / "rarefirst"), "simulate", str(folder)]
-    done = subprocess.run([*command, "--out", str(out)], env=environment, check=False)
+    budget = ("--rounds", "25", "--batch", "20", "--out", str(out))
+    done = subprocess.run([*command, *budget], env=environment, check=False)
     if done.returncode == 0:
         shutil.copy(out / "simulate.png", ROOT / "docs" / "images" / "simulate.png")
         shutil.copy(out / "simulate.json", ROOT / "benchmarks" / "results" / "simulate.json")

@@ -77,6 +77,12 @@ def replay(
     """
     scorers = _known_scorers(plan.scorers)
     folder = out or settings.data_dir / "simulate" / "results" / _name_of(dataset)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackendError(
+            f"{folder} cannot be made ({error.strerror}); name another --out"
+        ) from error
     with opened(dataset, settings, export or ExportOptions()) as found:
         names = class_names(dataset, found)
         model = SimulatedModel(settings, names)
@@ -86,7 +92,6 @@ def replay(
         conditions = _conditions(data, plan, settings, trains=model.trains)
         games = _games(conditions, plan.repeats, scorers, model, features, folder, watch)
     report = _report(conditions, plan, found, features, model.words, dataset, games)
-    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "simulate.json", report.model_dump_json(indent=2))
     title = f"Rare ones found of {report.total}, in a pool of {report.pool:,} ({dataset.name})"
     write_png(folder / "simulate.png", report.curves(), title=title, total=report.total)
