@@ -4,7 +4,7 @@
 
 The folder: 400 pictures each of eight classes of CIFAR-10, 40 of cat and of truck. The frozen
 model is EfficientNet-Lite0 with ImageNet's weights at 96 px, from the packages of the group
-``benchmark``. Writes benchmarks/results/simulate.json and docs/images/simulate.png.
+``bench``. Writes benchmarks/results/simulate.json and docs/images/simulate.png.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> int:
         "RAREFIRST_DATA_DIR": str(WORK / "data"),
     }
     command = [str(ROOT / ".venv" / "bin" / "rarefirst"), "simulate", str(folder)]
-    budget = ("--rounds", "25", "--batch", "20", "--out", str(out))
+    budget = ("--rounds", "12", "--batch", "30", "--out", str(out))
     done = subprocess.run([*command, *budget], env=environment, check=False)
     if done.returncode == 0:
         shutil.copy(out / "simulate.png", ROOT / "docs" / "images" / "simulate.png")

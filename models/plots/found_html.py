@@ -30,6 +30,7 @@ def write_html(path: Path, curves: Sequence[Curve], *, title: str, total: int) -
             Scatter(
                 x=[*curve.labels, *reversed(curve.labels)],
                 y=[*curve.high, *reversed(curve.low)],
+                mode="lines",
                 fill="toself",
                 fillcolor=f"{colour}{_FAINT}",
                 line={"width": 0},
@@ -44,6 +45,7 @@ def write_html(path: Path, curves: Sequence[Curve], *, title: str, total: int) -
                 y=list(curve.found),
                 customdata=list(zip(curve.low, curve.high, strict=True)),
                 name=curve.name,
+                mode="lines",
                 legendgroup=curve.name,
                 line={"color": colour, "dash": "dash" if curve.baseline else "solid"},
                 hovertemplate="%{y:.3g} (%{customdata[0]:.3g} to %{customdata[1]:.3g})",
@@ -58,5 +60,7 @@ def write_html(path: Path, curves: Sequence[Curve], *, title: str, total: int) -
         hovermode="x unified",
         template="plotly_white",
     )
-    page = to_html(figure, include_plotlyjs=True, full_html=True, div_id="found")
+    page = to_html(
+        figure, include_plotlyjs=True, full_html=True, div_id="found", default_height="95vh"
+    )
     write_text(path, page)
