@@ -61,6 +61,25 @@ def test_a_miner_judges_and_orders() -> None:
     assert miner.metrics["tail_labels"] == 4
 
 
+@pytest.mark.parametrize("scorer", ["rarefirst", "entropy"])
+def test_who_never_judges_orders_all_the_same(scorer: str) -> None:
+    config = CONFIG.model_copy(update={"scorer": scorer})
+    whole = _fit((30, 30, 4), config=config)
+    bare = fit_miner(
+        _labeled((30, 30, 4)),
+        _pool(),
+        classes=ClassSpace(NAMES, (2,)),
+        config=config,
+        seed=0,
+        judges=False,
+    )
+    queues = [miner.queue(_pool(), budget=60, seed=0).ids.tolist() for miner in (whole, bare)]
+    assert queues[0] == queues[1]
+    assert bare.judge(_pool()).confidence.tolist() == [0.0] * 60
+    assert (bare.judge(_pool()).rarity.max() > 0) == (scorer == "rarefirst")
+    assert whole.judge(_pool()).rarity.max() > 0
+
+
 @pytest.mark.parametrize(
     ("counts", "tail", "said"),
     [
