@@ -99,6 +99,11 @@ class MinerConfig(_Config):
         default=False,
         description="direct: weigh a class and all others alike when its threshold is put.",
     )
+    resemblance: float = Field(
+        default=1.0,
+        ge=0,
+        description="flqmi: weight of being like one rare label; covering all of them has 1.",
+    )
     min_labels: int = Field(
         default=20, ge=2, description="Fewer labels than this give a diversity order only."
     )

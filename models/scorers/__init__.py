@@ -9,6 +9,7 @@ from models.scorers.base import StoredScorer
 from models.scorers.direct import Direct
 from models.scorers.diversity import Diversity
 from models.scorers.entropy import Entropy
+from models.scorers.flqmi import Flqmi
 from models.scorers.galaxy import Galaxy
 from models.scorers.hal import HalG, HalR
 from models.scorers.knn_distance import KnnDistance
@@ -43,6 +44,7 @@ SCORERS: Mapping[str, type[StoredScorer]] = MappingProxyType(
         "knn_distance": KnnDistance,
         "galaxy": Galaxy,
         "direct": Direct,
+        "flqmi": Flqmi,
         "diversity": Diversity,
         "random": Random,
     }

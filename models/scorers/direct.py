@@ -22,7 +22,10 @@ _SEARCH = 60  # labels that a search gets before another class is searched too (
 
 
 class Direct(ClassLineScorer):
-    """Threshold search and picks around the thresholds, half and half."""
+    """Threshold search and picks around the thresholds, half and half.
+
+    Needs labels of two classes and the original head.
+    """
 
     def ask(
         self, pool: Examples, oracle: Callable[[IntArray], IntArray], *, budget: int, seed: int

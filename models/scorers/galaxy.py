@@ -21,7 +21,10 @@ from models.types import Examples, IntArray, RankedQueue
 
 
 class Galaxy(ClassLineScorer):
-    """Bisection of class lines, one line after the other."""
+    """Bisection of class lines, one line after the other.
+
+    Needs labels of two classes and the original head.
+    """
 
     def ask(
         self, pool: Examples, oracle: Callable[[IntArray], IntArray], *, budget: int, seed: int
