@@ -70,16 +70,10 @@ def backtest_project(
         scorers=tuple(scorers) or tuple(SCORERS),
         config=miner_config(own),
         settings=BacktestConfig() if repeats is None else BacktestConfig(repeats=repeats),
-        unbiased=stored.unbiased,
+        provenance=stored.provenance,
         seed=own.seed,
         progress=progress,
     )
-    if stored.trained_on:
-        seen = (
-            f"the frozen model was trained on {stored.trained_on} of the labels, hidden ones "
-            "included: in truth fewer are found, by every scorer"
-        )
-        report = report.model_copy(update={"notes": (*report.notes, seen)})
     counts = [int((stored.labeled.targets == k).sum()) for k in range(len(names))]
     return ProjectBacktest(
         project=project_id,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from backend.errors import BackendError
 from backend.mirror_reader import MirrorReader
@@ -17,6 +16,7 @@ from backend.reconcile.context import Tail
 from backend.reconcile.ledger import UNBIASED, Ledger
 from backend.reconcile.state import BackboneState, SyncState
 from models.errors import CorruptVersion
+from models.holdouts import Provenance
 from models.label_head import LabelHead
 from models.recipes.fit_miner import Miner
 from models.registry import VersionRegistry
@@ -30,15 +30,13 @@ class StoredLabels:
 
     Attributes:
         labeled: features and class indices, ordered by task id.
-        unbiased: (N,) which of them our queue did not choose.
         classes: names, tail and priors.
-        trained_on: labels that the frozen model was trained on; 0 where it has seen none.
+        provenance: how they came to be.
     """
 
     labeled: LabeledExamples
-    unbiased: NDArray[np.bool_]
     classes: ClassSpace
-    trained_on: int
+    provenance: Provenance
 
 
 def stored_labels(store: ProjectStore) -> StoredLabels:
@@ -75,13 +73,12 @@ def stored_labels(store: ProjectStore) -> StoredLabels:
             np.asarray([index[tasks.labels[row]] for row in rows], dtype=np.int64),
             _own_head(store, state, names),
         ),
-        unbiased=fair[embedded],
         classes=ClassSpace(
             names,
             tuple(sorted(index[name] for name in tail.names if name in index)),
             class_priors(counts, names),
         ),
-        trained_on=state.labels,
+        provenance=Provenance(fair[embedded], state.labels),
     )
 
 

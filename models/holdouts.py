@@ -21,7 +21,25 @@ BoolArray = NDArray[np.bool_]
 _ENOUGH_FAIR = 30  # head labels nobody mined, from which those alone stand for the head
 _LEAST_HEAD = 20
 _MOST_TASKS = 10  # that a hidden label stands for: the first one would decide everything beyond
+_WORTH_SAYING = 1.1
 _NAMED = 5
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How labels came to be, and what has seen them.
+
+    Attributes:
+        unbiased: (N,) which labels our queue did not choose; None: nobody knows.
+        trained_on: how many of them the frozen model was trained on.
+    """
+
+    unbiased: BoolArray | None = None
+    trained_on: int = 0
+
+
+#: Nothing is known of the labels.
+UNKNOWN = Provenance()
 
 
 @dataclass(frozen=True)
@@ -138,7 +156,7 @@ class HoldOuts:
         rare, there = priors[is_tail & (hide > 0)].sum(), ~is_tail & (hide > 0)
         common = self.rare * float(priors[~is_tail].sum() / rare)
         most = _MOST_TASKS * int(hide[there].sum())
-        if common > most:
+        if common > _WORTH_SAYING * most:
             notes.append(
                 f"{self.rare / (self.rare + common):.2%} of what is not labeled are rare; here "
                 f"{self.rare / (self.rare + most):.2%} are, since {int(hide[there].sum())} hidden "

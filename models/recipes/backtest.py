@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.config import BacktestConfig, MinerConfig
 from models.errors import ConfigError, ModelError, NotEnoughLabels, OutOfTime
-from models.holdouts import HoldOut, HoldOuts
+from models.holdouts import UNKNOWN, HoldOut, HoldOuts, Provenance
 from models.intervals import Interval, resampled_interval
 from models.recipes.backtest_report import BacktestReport, ScorerResult, conclusion
 from models.scorers import SCORERS
@@ -66,6 +65,7 @@ class _Setup:
     config: MinerConfig
     settings: BacktestConfig
     seed: int
+    notes: tuple[str, ...]
 
 
 def backtest(
@@ -75,7 +75,7 @@ def backtest(
     scorers: Sequence[str],
     config: MinerConfig,
     settings: BacktestConfig,
-    unbiased: NDArray[np.bool_] | None = None,
+    provenance: Provenance = UNKNOWN,
     seed: int,
     progress: Progress = no_progress,
 ) -> BacktestReport:
@@ -89,7 +89,8 @@ def backtest(
             not named, the first one is.
         config: the scorers' numbers.
         settings: how labels are hidden, and how often.
-        unbiased: (N,) which labels our queue did not choose; None: nobody knows.
+        provenance: how the labels came to be. A head that was trained on them knows the hidden
+            ones: its logits are not shown to any scorer.
         seed: of everything random; the same input and seed give the same report but for seconds,
             where the time limit does not end it.
         progress: told after each fit.
@@ -103,12 +104,20 @@ def backtest(
     """
     names = _known(scorers)
     order = np.argsort(labeled.examples.ids, kind="stable")
+    fair = None if provenance.unbiased is None else provenance.unbiased[order]
+    notes = []
+    if provenance.trained_on:
+        labeled = replace(labeled, examples=replace(labeled.examples, logits=None))
+        notes.append(
+            f"the frozen model was trained on {provenance.trained_on} of the labels, hidden ones "
+            "included: in truth fewer are found, by every scorer"
+        )
     labeled = _rows(labeled, order)
     check_labeled(labeled, classes)
-    plan = HoldOuts(
-        labeled.targets, classes, None if unbiased is None else unbiased[order], settings
+    plan = HoldOuts(labeled.targets, classes, fair, settings)
+    setup = _Setup(
+        labeled, classes, plan, _first(plan), config, settings, seed, (*plan.notes, *notes)
     )
-    setup = _Setup(labeled, classes, plan, _first(plan), config, settings, seed)
     figures = {name: _Figures() for name in names}
     return _report(setup, figures, _compare(setup, figures, progress))
 
@@ -227,7 +236,7 @@ def _report(setup: _Setup, figures: Mapping[str, _Figures], repeats: int) -> Bac
         chosen=next((result.scorer for result in results if result.better), default),
         results=tuple(results),
         conclusion="",
-        notes=(*plan.notes, *([cut] if repeats < settings.repeats else [])),
+        notes=(*setup.notes, *([cut] if repeats < settings.repeats else [])),
         seed=setup.seed,
     )
     return report.model_copy(update={"conclusion": conclusion(report)})

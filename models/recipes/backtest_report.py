@@ -97,12 +97,11 @@ class BacktestReport(BaseModel):
 def conclusion(report: BacktestReport) -> str:
     """What to make of it, in a sentence."""
     best = report.of(report.chosen)
-    at = len(report.first) // 2
-    found = best.found[at]
+    found = best.found[0]
     words = (
         f"{best.scorer} would have found {found.mean:.1f} ({found.low:.1f}-"
-        f"{found.high:.1f}) of {report.hidden_rare} hidden rare ones with {report.first[at]} "
-        f"labels, random order {report.by_chance[at]:.1f}"
+        f"{found.high:.1f}) of {report.hidden_rare} hidden rare ones with {report.first[0]} "
+        f"labels, random order {report.by_chance[0]:.1f}"
     )
     if best.against_default is not None and best.better:
         more = best.against_default

@@ -10,11 +10,9 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from models.config import BacktestConfig, MinerConfig
 from models.errors import NoTailClass, NotEnoughLabels, OutOfTime
+from models.holdouts import UNKNOWN, Provenance
 from models.recipes.backtest import DEFAULT, backtest
 from models.recipes.backtest_report import BacktestReport
 from models.scorers import SCORERS
@@ -53,7 +51,7 @@ def choose_scorer(
     *,
     classes: ClassSpace,
     config: MinerConfig,
-    unbiased: NDArray[np.bool_] | None = None,
+    provenance: Provenance = UNKNOWN,
     seed: int,
     progress: Progress = no_progress,
 ) -> Choice:
@@ -63,7 +61,7 @@ def choose_scorer(
         labeled: all labels; may be too few.
         classes: names, tail and priors.
         config: the scorers' numbers.
-        unbiased: (N,) which labels our queue did not choose; None: nobody knows.
+        provenance: how the labels came to be.
         seed: of the hold-outs and the scorers. The choice is a function of it and the labels,
             unless the time limit of ``QUICK`` ends the backtest; the reason says so then.
         progress: told after each fit.
@@ -77,7 +75,7 @@ def choose_scorer(
             scorers=[name for name in CANDIDATES if name in SCORERS],
             config=config,
             settings=QUICK,
-            unbiased=unbiased,
+            provenance=provenance,
             seed=seed,
             progress=progress,
         )

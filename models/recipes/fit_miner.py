@@ -22,6 +22,7 @@ from torch import Tensor
 
 from models.config import MinerConfig
 from models.errors import ConfigError, CorruptVersion
+from models.holdouts import UNKNOWN, Provenance
 from models.label_head import LabelHead
 from models.recalibration import RecalibrationLayer
 from models.recipes.choose_scorer import AUTO, Choice, choose_scorer
@@ -251,7 +252,7 @@ def fit_miner(
     config: MinerConfig,
     seed: int,
     judges: bool = True,
-    unbiased: NDArray[np.bool_] | None = None,
+    provenance: Provenance = UNKNOWN,
     progress: Progress = no_progress,
 ) -> Miner:
     """Fit whatever the labels allow.
@@ -264,8 +265,7 @@ def fit_miner(
         seed: of everything random; the same input and seed give the same miner.
         judges: whether ``judge`` will be asked; without it only what orders the queue is fitted,
             and ``judge`` knows no likelihood but where ``rarefirst`` orders.
-        unbiased: (N,) which labels our queue did not choose, for the backtest of ``auto``; None:
-            nobody knows.
+        provenance: how the labels came to be, for the backtest of ``auto``.
         progress: told after each part.
 
     Raises:
@@ -274,7 +274,7 @@ def fit_miner(
     """
     labeled = replace(labeled, examples=labeled.examples.dense())
     check_labeled(labeled, classes)
-    choice = _choice(labeled, classes, config, unbiased, seed, progress)
+    choice = _choice(labeled, classes, config, provenance, seed, progress)
     asked = config.model_copy(update={"scorer": choice.scorer})
     wanted = _scorer(asked.scorer)
     seen = np.bincount(labeled.targets, minlength=classes.size)
@@ -323,7 +323,7 @@ def _choice(
     labeled: LabeledExamples,
     classes: ClassSpace,
     config: MinerConfig,
-    unbiased: NDArray[np.bool_] | None,
+    provenance: Provenance,
     seed: int,
     progress: Progress,
 ) -> Choice:
@@ -334,7 +334,7 @@ def _choice(
         labeled,
         classes=classes,
         config=config,
-        unbiased=unbiased,
+        provenance=provenance,
         seed=seed,
         progress=lambda done, total, message="": progress(done, total, f"backtest: {message}"),
     )

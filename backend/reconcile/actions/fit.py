@@ -17,6 +17,7 @@ from backend.reconcile.made_with import KEY, fit_settings, miner_config
 from backend.reconcile.own_head import NOTES, own_head
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import LabelSnapshot
+from models.holdouts import Provenance
 from models.recipes.fit_miner import fit_miner
 from models.registry import VersionCard
 from models.skewness import class_priors, update_tail
@@ -41,7 +42,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
     targets = np.asarray(
         [index[labels[int(tasks.ids[row])]] for row in labeled_rows], dtype=np.int64
     )
-    own = own_head(context)
+    own, state = own_head(context), context.backbone_state
     config = miner_config(settings)
     fair = (context.ledger.origin(int(tasks.ids[row])) in UNBIASED for row in labeled_rows)
     miner = fit_miner(
@@ -54,7 +55,9 @@ def run(context: ProjectContext, plan: Plan) -> None:
         ),
         config=config,
         seed=settings.seed,
-        unbiased=np.fromiter(fair, bool, len(labeled_rows)),
+        provenance=Provenance(
+            np.fromiter(fair, bool, len(labeled_rows)), state.labels if state else 0
+        ),
         progress=lambda done, total, message="": context.store.note("fit", done, total, message),
     )
     # The snapshot is every usable label, also of images that cannot be read: else those would
@@ -70,7 +73,6 @@ def run(context: ProjectContext, plan: Plan) -> None:
         (folder / "labels.json").write_text(snapshot.model_dump_json())
 
     active = context.registry.active()
-    state = context.backbone_state
     version = context.registry.create(
         write,
         VersionCard(

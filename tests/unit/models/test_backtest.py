@@ -11,6 +11,7 @@ import pytest
 
 from models.config import BacktestConfig, MinerConfig
 from models.errors import ConfigError, NotEnoughLabels, OutOfTime, ShapeError
+from models.holdouts import Provenance
 from models.recipes import backtest as recipe
 from models.recipes.backtest import backtest
 from models.recipes.backtest_report import BacktestReport
@@ -166,6 +167,28 @@ def test_a_tail_class_with_one_label_is_learned_from_only() -> None:
     report = run("noise", "telling", given=labels((120, 100, 16, 1)))
     assert list(report.results[0].recall_by_class) == ["c"]
     assert "d has one label" in report.notes[0]
+
+
+def test_logits_of_a_head_that_saw_the_labels_are_not_shown() -> None:
+    given = labels()
+    truth = 9 * np.eye(4, dtype=np.float32)[given.targets]
+    noise = Examples(given.examples.ids, given.examples.features[:, 2:], truth)
+    found = [
+        backtest(
+            LabeledExamples(noise, given.targets),
+            classes=CLASSES,
+            scorers=["tail_mass"],
+            config=CONFIG,
+            settings=SETTINGS,
+            provenance=Provenance(trained_on=trained_on),
+            seed=0,
+        )
+        for trained_on in (0, 200)
+    ]
+    means = [it.coverage.mean for report in found for it in report.results if it.coverage]
+    assert means[0] > 0.8
+    assert means[1] < 0.3
+    assert "trained on 200 of the labels" in found[1].notes[-1]
 
 
 def test_the_time_limit_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
