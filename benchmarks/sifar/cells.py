@@ -53,11 +53,11 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        """Of all that the result depends on, but the code of the scorer."""
+        """Of all that the result depends on, but defaults of settings and the scorer's code."""
         entry = ENTRIES[self.entry]
         told = {
             **asdict(self),
-            "config": entry.config.model_dump(mode="json"),
+            "config": entry.config.model_dump(mode="json", exclude_defaults=True),
             "version": [VERSION, entry.version, entry.head],
         }
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
@@ -97,10 +97,16 @@ class CellStore:
         return self._folder / f"{cell.task}-{cell.entry}-{cell.digest}.json"
 
     def get(self, cell: Cell) -> Result | None:
-        """What was written, or None."""
+        """What was written; None where nothing was, or where a setting has another default now.
+
+        A setting that is new does not make older results worthless.
+        """
         try:
             told = json.loads(self.path(cell).read_text())
         except FileNotFoundError:
+            return None
+        now, then = _settings(cell), told["config"]
+        if any(now[name] != then[name] for name in now.keys() & then.keys()):
             return None
         return Result(**told["result"])
 
@@ -109,9 +115,16 @@ class CellStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self.path(cell)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps({"cell": asdict(cell), "result": asdict(result)}) + "\n")
+        told = {"cell": asdict(cell), "config": _settings(cell), "result": asdict(result)}
+        temporary.write_text(json.dumps(told) + "\n")
         temporary.replace(path)
 
     def forget(self, cell: Cell) -> None:
         """Compute it anew next time."""
         self.path(cell).unlink(missing_ok=True)
+
+
+def _settings(cell: Cell) -> dict[str, object]:
+    """All settings of a cell's scorer."""
+    settings: dict[str, object] = ENTRIES[cell.entry].config.model_dump(mode="json")
+    return settings

@@ -26,10 +26,10 @@ def likelihood_cell(cell: Cell, draw: Draw) -> Result:
     for kind, pool in draw.pools.items():
         truth = draw.targets[pool.ids]
         shares = np.bincount(truth, minlength=len(CLASSES)) / len(truth)
-        told = {
-            f"{kind}.true_priors": replace(draw.classes, class_priors=tuple(shares.tolist())),
-            f"{kind}.label_priors": draw.classes,
-        }
+        told = {f"{kind}.true_priors": replace(draw.classes, class_priors=tuple(shares.tolist()))}
+        if kind == "uniform":
+            # The natural pool's shares are those of the labels.
+            told[f"{kind}.label_priors"] = draw.classes
         for name, classes in told.items():
             miner = fit_miner(
                 draw.labeled,

@@ -41,7 +41,7 @@ class Told:
 
 
 def page(told: Told) -> str:
-    """The whole page."""
+    """The whole page; of what was not measured there is no table."""
     blocks = [
         f"# {told.title}",
         *told.notes,
@@ -51,7 +51,6 @@ def page(told: Told) -> str:
         "named first.",
         *_goals(told),
         *(f"![{name}]({name})" for name in told.plots),
-        "## Frozen models",
         *_networks(told.networks),
     ]
     for frozen in _FROZEN:
@@ -86,7 +85,7 @@ def _goals(told: Told) -> Iterator[str]:
             reached = [tail for tail in told.tails if goal.reached[tail].met]
             met += f" (yes: {'; '.join(reached)})" if reached else ""
         rows.append([goal.case, goal.known, goal.wanted, *cells, over_all.words, met])
-    head = ["case", "known best", "must reach", *told.tails, "over all", "met"]
+    head = ["case", "known best", "must reach", *told.tails, "over all", "met over all"]
     yield table(head, rows)
 
 
@@ -95,6 +94,9 @@ def _networks(networks: Mapping[str, CnnReport]) -> Iterator[str]:
         [name, f"{100 * told.balanced_accuracy:.1f} %", f"{100 * told.train_accuracy:.1f} %"]
         for name, told in networks.items()
     ]
+    if not rows:
+        return
+    yield "## Frozen models"
     yield (
         "CNN: the released network, 20 epochs, crops and flips. Published balanced test accuracy: "
         "65.4 %. `blind` never saw the tail classes: it has eight outputs, and scores 0 on two "
@@ -105,7 +107,6 @@ def _networks(networks: Mapping[str, CnnReport]) -> Iterator[str]:
 
 def _ranking(told: Told, frozen: FrozenName) -> Iterator[str]:
     for pool in ("uniform", "natural"):
-        yield f"## Ranking the {pool} pool, {frozen.upper()}, over all tail classes"
         names = [f"{pool}.{name}" for name in (*_RANKED, *_RECALL)]
         last = "seconds.fit"
         rows = []
@@ -114,6 +115,9 @@ def _ranking(told: Told, frozen: FrozenName) -> Iterator[str]:
             if line is not None and line.figures:
                 seconds = line.figures[last].mean + line.figures[f"{pool}.seconds.rank"].mean
                 rows.append([entry, *_figures(line, names), f"{seconds:.1f}"])
+        if not rows:
+            continue
+        yield f"## Ranking the {pool} pool, {frozen.upper()}, over all tail classes"
         key = f"{pool}.ap"
         rows.sort(key=lambda row: -_mean(told.lines, Case("rank", frozen, None, row[0]), key))
         yield table(["scorer", *_RANKED, "rarer@2000", "other@2000", "seconds"], rows)
@@ -144,12 +148,13 @@ def _labels(told: Told, frozen: FrozenName) -> Iterator[str]:
         ]
         for entry in FEW
     ]
+    if not any(any(row[1:]) for row in rows):
+        return
     yield f"{frozen.upper()}:"
     yield table(["scorer", *(f"{labels} labels" for labels in LABELS)], rows)
 
 
 def _rounds(told: Told, frozen: FrozenName) -> Iterator[str]:
-    yield f"## Five rounds of 200 labels, natural pool (74 rare), {frozen.upper()}"
     names = [*(f"found.round{turn}" for turn in range(1, 6)), "found.mean"]
     names += ["recall.rarer", "recall.rare", "seconds.round"]
     rows = []
@@ -157,12 +162,14 @@ def _rounds(told: Told, frozen: FrozenName) -> Iterator[str]:
         line = told.lines.get(Case("rounds", frozen, None, entry))
         if line is not None and line.figures:
             rows.append([entry, *_figures(line, names)])
+    if not rows:
+        return
+    yield f"## Five rounds of 200 labels, natural pool (74 rare), {frozen.upper()}"
     head = ["scorer", *(f"after {200 * turn}" for turn in range(1, 6)), "mean of the five"]
     yield table([*head, "of the rarer", "of the other", "seconds a round"], rows)
 
 
 def _paper(told: Told) -> Iterator[str]:
-    yield "## The published method: one autoencoder on softmax, five seeds on the same labels"
     names = [f"uniform.{name}" for name in ("ap", "auc", "average_f", "p@500", "p@2000")]
     rows = []
     for frozen in _FROZEN:
@@ -178,22 +185,17 @@ def _paper(told: Told) -> Iterator[str]:
                             f"{ap.least:.2f} to {ap.most:.2f}",
                         ]
                     )
+    if not rows:
+        return
+    yield "## The published method: one autoencoder on softmax, five seeds on the same labels"
     yield table(["case", "ap", "auc", "average_f", "p@500", "p@2000", "least and most ap"], rows)
 
 
 def _likelihood(told: Told) -> Iterator[str]:
-    yield "## Whether `rarity` reads as a probability"
-    yield (
-        "Expected calibration error over 15 equally wide bins, of the whole pool and of its 1,000 "
-        "likeliest; true priors: the pool's own shares of the classes; label priors: those of the "
-        "labels. After five rounds: what is left of the natural pool, 1,000 mined labels among "
-        "those that were learned from."
-    )
     names = {
         "uniform pool, true priors": ("likelihood", "uniform.true_priors"),
         "uniform pool, label priors": ("likelihood", "uniform.label_priors"),
         "natural pool, true priors": ("likelihood", "natural.true_priors"),
-        "natural pool, label priors": ("likelihood", "natural.label_priors"),
         "natural pool, after five rounds": ("rounds", "after_rounds"),
     }
     rows = []
@@ -204,6 +206,15 @@ def _likelihood(told: Told) -> Iterator[str]:
             if line is not None and line.figures:
                 keys = [f"{name}.{key}" for key in ("ece", "ece@1000", "mean_likelihood", "share")]
                 rows.append([f"{frozen.upper()}, {words}", *_figures(line, keys)])
+    if not rows:
+        return
+    yield "## Whether `rarity` reads as a probability"
+    yield (
+        "Expected calibration error over 15 equally wide bins, of the whole pool and of its 1,000 "
+        "likeliest; true priors: the pool's own shares of the classes; label priors: those of the "
+        "labels, which are the natural pool's too. After five rounds: what is left of the natural "
+        "pool, 1,000 mined labels among those that were learned from."
+    )
     yield table(["case", "error", "of the likeliest", "mean likelihood", "share of rare"], rows)
 
 

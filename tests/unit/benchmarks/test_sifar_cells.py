@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -52,6 +53,7 @@ def test_a_key_holds_all_that_a_cell_depends_on(monkeypatch: pytest.MonkeyPatch)
         changed = {**ENTRIES, "rarefirst": change}
         monkeypatch.setattr(cells, "ENTRIES", MappingProxyType(changed))
         digests.add(one.digest)
+    monkeypatch.setattr(cells, "ENTRIES", ENTRIES)
     monkeypatch.setattr(cells, "VERSION", 99)
     digests.add(one.digest)
     assert len(digests) == 1 + len(others) + 4
@@ -65,6 +67,20 @@ def test_results_come_back_as_they_were(tmp_path: Path) -> None:
     assert store.get(one) == result
     assert store.get(cell(draw=11)) is None
     store.forget(one)
+    assert store.get(one) is None
+
+
+def test_a_setting_that_changed_makes_a_result_worthless_and_a_new_one_does_not(
+    tmp_path: Path,
+) -> None:
+    store, one = CellStore(tmp_path), cell("rarefirst")
+    store.put(one, Result({"uniform.ap": 0.5}))
+    told = json.loads(store.path(one).read_text())
+    assert told["config"].pop("members") == MinerConfig().members
+    store.path(one).write_text(json.dumps(told))
+    assert store.get(one) is not None
+    told["config"]["give_up_share"] = 0.99
+    store.path(one).write_text(json.dumps(told))
     assert store.get(one) is None
 
 
