@@ -146,7 +146,10 @@ class OriginalHead:
             _check_logits(labeled.examples.logits, num_classes)
             return cls(None, num_classes=num_classes)
         layer = RecalibrationLayer.fit(
-            labeled.examples.features, labeled.targets, num_classes=num_classes, config=_PLAIN
+            labeled.examples.dense().features,
+            labeled.targets,
+            num_classes=num_classes,
+            config=_PLAIN,
         )
         return cls(layer, num_classes=num_classes)
 

@@ -22,7 +22,7 @@ from models.types import Examples, FloatArray, IntArray
 _MOST = 4000  # labeled rows that are kept; each stands for its share of all
 _SAMPLE = 500  # pool rows whose distances say what is near
 _CHUNK = 2048
-_BLOCK = 32  # sums that are brought up to date at once, at first
+_BLOCK, _MOST_AT_ONCE = 32, 512  # sums that are brought up to date at once, at first and at most
 _ERROR = 1e-5  # relative, of squares in single precision, with room to spare
 
 
@@ -146,18 +146,18 @@ class Density:
             if len(stale) > block:
                 stale = stale[np.argpartition(self._least[stale], block)[:block]]
             self._count(stale)
-            block *= 2
+            block = min(2 * block, _MOST_AT_ONCE)
 
     def _bound(self) -> None:
         """Look at all rows in single precision, less what that may be wrong by."""
         around = self._around
         labels = self._labels.float()
-        farthest = float((labels**2).sum(dim=1).max())
+        farthest = float(_lengths(labels).max())
         rows = batch_rows(2 * len(around.mean), _CHUNK)
         for start, features in feature_batches(self._pool, rows):
             points = around.standardised(features, torch.float32)
             logs = self._log_sums(points, labels) + np.log(around.each)
-            squares = (points**2).sum(dim=1) + farthest
+            squares = _lengths(points) + farthest
             wrong = _ERROR * (squares / around.delta + logs.abs() + 1)
             self._least[start : start + len(points)] = (logs - wrong).numpy()
         self._counted[:] = -1
@@ -212,5 +212,11 @@ def _moments(examples: Examples) -> tuple[NDArray[np.float32], NDArray[np.float3
 
 def _squared(points: Tensor, to: Tensor) -> Tensor:
     """(B, D) and (C, D) to (B, C) squared distances."""
-    squares = (points**2).sum(dim=1, keepdim=True) + (to**2).sum(dim=1)
+    squares = _lengths(points)[:, None] + _lengths(to)
     return squares.addmm_(points, to.T, alpha=-2).clamp_min_(0)
+
+
+def _lengths(points: Tensor) -> Tensor:
+    """(B, D) to (B,) squared lengths, without a second array of their size."""
+    lengths: Tensor = torch.linalg.vector_norm(points, dim=1)
+    return lengths.square_()

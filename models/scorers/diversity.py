@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.config import MinerConfig
+from models.errors import ShapeError
 from models.scorers.base import State, check_labeled, check_shapes
 from models.scorers.best import best_rows
 from models.scorers.needs import Needs, check_needs
@@ -33,7 +34,7 @@ class Diversity:
 
     def __init__(self, config: MinerConfig) -> None:
         self.config = config
-        self._centers: NDArray[np.float32] = np.empty((0, 0), dtype=np.float32)
+        self._centers: FloatArray = np.empty((0, 0), dtype=np.float32)
 
     def fit(
         self, labeled: LabeledExamples, pool: Examples, *, classes: ClassSpace, seed: int
@@ -41,26 +42,33 @@ class Diversity:
         """Remember where the labeled examples lie."""
         check_labeled(labeled, classes)
         check_needs(self.needs, labeled, classes)
-        features: FloatArray = labeled.examples.dense().features
+        features = labeled.examples.dense().features
         if len(features) > _CENTERS:
             rows = np.random.default_rng(seed).choice(len(features), _CENTERS, replace=False)
             features = features[np.sort(rows)]
-        self._centers = features.astype(np.float32)
+        self._centers = features
         return self
 
     def rank(self, pool: Examples, *, budget: int, seed: int) -> RankedQueue:
         """Farthest first; without labels it starts at the example nearest to the middle."""
         check_shapes(pool)
+        width = self._centers.shape[1]
+        if len(self._centers) and pool.features.shape[1] != width:
+            raise ShapeError(
+                f"found features {pool.features.shape}; the scorer was fitted on (N, {width}) by "
+                "another frozen model; fit again"
+            )
         rows = farthest_first(pool, self._centers, budget)
         return RankedQueue(ids=pool.ids[rows], reasons=("diversity",) * len(rows))
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """The labeled examples' features."""
-        return {"centers": self._centers.astype(np.float16)}
+        return {"centers": self._centers}
 
     def restore(self, state: State, *, classes: ClassSpace) -> Self:
         """Take back the centers."""
-        self._centers = state["centers"].astype(np.float32)
+        # As stored: half precision stays half precision.
+        self._centers = np.asarray(state["centers"], dtype=state["centers"].dtype)
         return self
 
 

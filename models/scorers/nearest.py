@@ -127,7 +127,7 @@ class NearestScorer(ABC):
     def _nearest(self, points: Tensor, references: Tensor, squares: Tensor) -> Tensor:
         """(B, D) points to (B,) mean distance to the nearest references, over the root of D."""
         count = min(self.neighbours, len(references))
-        own = (points**2).sum(dim=1, keepdim=True)
+        own = torch.linalg.vector_norm(points, dim=1, keepdim=True).square_()
         nearest = torch.empty((len(points), 0), dtype=points.dtype)
         for first in range(0, len(references), _CHUNK):
             here = slice(first, first + _CHUNK)

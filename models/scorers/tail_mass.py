@@ -42,12 +42,15 @@ class TailMassAdjusted(TailMass):
 
     Equal to adjusting logits by -ln pi_k. Of a head that was trained on other labels, or on
     re-weighted ones, the labels' shares are not the priors that it learned. Needs a tail class
-    with a label and the original head. A class without a label is left out.
+    with a label, a label outside of the tail, and the original head. A class without a label is
+    left out.
 
     Source: METHODS section 20.4, prior scaling.
     """
 
-    needs: ClassVar[Needs] = Needs(classes=2, tail=True, tail_labels=True, original_head=True)
+    needs: ClassVar[Needs] = Needs(
+        tail=True, tail_labels=True, head_labels=True, original_head=True
+    )
     reason = "tail mass, adjusted"
 
     def score(self, logs: Logs) -> NDArray[np.float64]:

@@ -39,7 +39,7 @@ class Went(SoftmaxScorer):
 class WentNorm(Went):
     """The same with q divided by its sum, so that it is an entropy, in [0, ln K] [O].
 
-    Needs what ``Went`` does.
+    Needs labels and the original head.
     """
 
     reason = "weighted entropy, normalised"
