@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +17,7 @@ from benchmarks.sifar.cnn import CnnKey
 from benchmarks.sifar.draws import Draw, cnn_key, draw_of
 from benchmarks.sifar.entries import ENTRIES, Entry
 from benchmarks.sifar.pictures import CLASSES
-from benchmarks.sifar.plan import DEVELOP, FEW, PLAYED, REPORTED, SINGLE, Plan, costs
+from benchmarks.sifar.plan import DEVELOP, FEW, FEWER, PLAYED, REPORTED, SINGLE, Plan, costs
 from benchmarks.sifar.split import LABELS, NATURAL, tail_of
 from benchmarks.sifar.watched import Watched
 from benchmarks.sifar.work import compute
@@ -90,6 +93,7 @@ def test_the_plan_has_every_scorer_and_no_cell_twice() -> None:
     ranked = {c.entry for c in planned if c.task == "rank" and c.labels is None}
     assert ranked == {*SCORERS, *SINGLE}
     assert {*FEW, *PLAYED} <= set(ENTRIES)
+    assert set(FEWER) <= set(FEW)
     # The published method with five seeds of the ranker on the same labels.
     single = [c for c in planned if c.entry == SINGLE[0] and c.frozen == "eff"]
     assert {(c.draw, c.ranker) for c in single} == {(0, seed) for seed in range(5)}
@@ -211,3 +215,31 @@ def test_costs_are_those_of_cells_alike(tmp_path: Path) -> None:
     assert expected[planned[2]] == 3
     assert expected[known[3]] == 3
     assert expected[known[4]] == 30
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_leaves_nothing_running_and_is_finished_by_the_next(
+    tmp_path: Path,
+) -> None:
+    write_features(tmp_path)
+    command = [sys.executable, "-m", "benchmarks.sifar10", "--develop", "--cache", str(tmp_path)]
+    command += ["--cells", "rank/eff/cat-truck/labels-default/*", "--only", "tail_mass,random"]
+    command += ["--draws", "10", "11", "12"]
+    store = tmp_path / "cells"
+    run = subprocess.Popen(command, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 300
+        while not list(store.glob("*.json")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        run.kill()
+        run.communicate()
+    first = {path: path.stat().st_mtime_ns for path in store.glob("*.json")}
+    assert 0 < len(first) < 6
+    time.sleep(5)
+    assert len(list(store.glob("*.json"))) <= len(first) + 2
+    subprocess.run(command, check=True, capture_output=True)
+    after = {path: path.stat().st_mtime_ns for path in store.glob("*.json")}
+    assert len(after) == 6
+    assert all(after[path] == at for path, at in first.items())
+    assert json.loads((tmp_path / "develop.json").read_text())["cells_missing"] == 0
