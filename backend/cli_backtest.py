@@ -72,22 +72,19 @@ def backtest_table(found: ProjectBacktest) -> RenderableType:
     )
     table.add_column("scorer", no_wrap=True)
     for count in report.first:
-        table.add_column(f"first {count}", justify="right", no_wrap=True)
-    table.add_column("AP", justify="right", no_wrap=True)
-    for name in classes:
-        table.add_column(name, justify="right")
-    table.add_column("coverage", justify="right", no_wrap=True)
-    table.add_column(f"against {report.default}", justify="right", no_wrap=True)
+        table.add_column(f"first {count}", justify="right", overflow="fold")
+    for name in ("AP", *classes, "coverage", f"against {report.default}"):
+        table.add_column(name, justify="right", overflow="fold")
     for result in report.results:
         if result.refused or result.average_precision is None or result.coverage is None:
             continue
         against = result.against_default
         table.add_row(
             Text(result.scorer, "bold" if result.scorer == report.chosen else ""),
-            *(_interval(it, digits=1) for it in result.found),
-            _interval(result.average_precision),
+            *(f"{it.mean:.1f} ({it.low:.0f}-{it.high:.0f})" for it in result.found),
+            f"{result.average_precision.mean:.2f}",
             *(f"{result.recall_by_class[name].mean:.2f}" for name in classes),
-            _interval(result.coverage),
+            f"{result.coverage.mean:.2f} ({result.coverage.low:.2f}-{result.coverage.high:.2f})",
             "" if against is None else Text(_signed(against), "green" if result.better else ""),
         )
     chance = [f"{value:.1f}" for value in report.by_chance]
@@ -135,10 +132,6 @@ def _advice(found: ProjectBacktest) -> str:
         f"The project's scorer is {found.scorer}; RAREFIRST_SCORER={found.report.chosen} (or "
         f'{{"scorer": "{found.report.chosen}"}} in its extra params) changes it.'
     )
-
-
-def _interval(value: Interval, *, digits: int = 2) -> str:
-    return f"{value.mean:.{digits}f} ({value.low:.{digits}f}-{value.high:.{digits}f})"
 
 
 def _signed(value: Interval) -> str:

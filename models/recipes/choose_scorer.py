@@ -28,7 +28,7 @@ AUTO = "auto"
 CANDIDATES = (DEFAULT, "tail_mass_rc", "tail_mass", "paper")
 
 #: Seconds, not minutes: it runs before every fit.
-QUICK = BacktestConfig(repeats=8, max_labels=1000, least_tail=12, time_limit_s=8.0)
+QUICK = BacktestConfig(repeats=8, max_labels=1000, least_tail=12, time_limit_s=15.0)
 
 
 @dataclass(frozen=True)
@@ -111,4 +111,4 @@ def _reason(report: BacktestReport) -> str:
         f"{report.tail_labels} of them rare. Recall averaged over the tail classes and the first "
         f"{report.first[-1]} labels: {each}"
     )
-    return "; ".join([f"{words}.", *report.notes]) if report.notes else f"{words}."
+    return f"{words}. Note: {'; '.join(report.notes)}." if report.notes else f"{words}."
