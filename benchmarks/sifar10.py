@@ -134,7 +134,7 @@ def write_results(
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     plots = draw_plots(lines, out.parent, out.stem)
-    write_text(out, json.dumps(told, indent=1)[:-2] + f',\n "cases": {_cases(lines)}\n}}\n')
+    write_text(out, json.dumps(told, indent=1)[:-2] + f',\n "tasks": {_cases(lines)}\n}}\n')
     title = "SIFAR-10, " + ("choices for development" if given.develop else "reported choices")
     notes = [
         f"Made by `{command}` on {told['date']}: {os.cpu_count()} cores, torch "
@@ -152,18 +152,30 @@ def write_results(
 
 
 def _cases(lines: Lines) -> str:
-    """A case a line: what it is, and each figure as [mean, sd, least, most, draws]."""
-    rows = []
-    for case, line in lines.items():
-        figures = {
-            name: [
-                None if math.isnan(value) else float(f"{value:.5g}")
-                for value in (spread.mean, spread.sd, spread.least, spread.most, spread.n)
-            ]
-            for name, spread in line.figures.items()
-        }
-        rows.append(json.dumps({**asdict(case), "refused": line.refused, "figures": figures}))
-    return "[\n  " + ",\n  ".join(rows) + "\n ]"
+    """By task: the names of its figures, and a case a line with their means and spreads."""
+    tasks = []
+    for task in dict.fromkeys(case.task for case in lines):
+        some = {case: line for case, line in lines.items() if case.task == task}
+        names = list(dict.fromkeys(name for line in some.values() for name in line.figures))
+        rows = []
+        for case, line in some.items():
+            spreads = [line.figures.get(name) for name in names]
+            told = {
+                **{key: value for key, value in asdict(case).items() if key != "task"},
+                "draws": max((spread.n for spread in spreads if spread), default=0),
+                "mean": [_digits(spread.mean if spread else math.nan) for spread in spreads],
+                "sd": [_digits(spread.sd if spread else math.nan) for spread in spreads],
+            }
+            rows.append(json.dumps(told if not line.refused else told | {"refused": line.refused}))
+        listed = ",\n   ".join(rows)
+        tasks.append(
+            f'"{task}": {{\n  "figures": {json.dumps(names)},\n  "cases": [\n   {listed}]}}'
+        )
+    return "{\n  " + ",\n  ".join(tasks) + "\n }"
+
+
+def _digits(value: float) -> float | None:
+    return None if math.isnan(value) else float(f"{value:.4g}")
 
 
 def main() -> None:

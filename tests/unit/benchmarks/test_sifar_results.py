@@ -130,8 +130,11 @@ def test_writes_json_page_and_pictures(tmp_path: Path, monkeypatch: pytest.Monke
     assert told["command"].endswith("benchmarks.sifar10 --develop --table")
     uniform = told["goals"][0]["reached"]
     assert uniform["all"] == {"words": ".750 +- .000", "met": True}
-    case = next(c for c in told["cases"] if c["entry"] == "random" and c["tail"] == "all")
-    assert case["figures"]["uniform.ap"][0] == pytest.approx(0.2)
+    rank = told["tasks"]["rank"]
+    case = next(c for c in rank["cases"] if c["entry"] == "random" and c["tail"] == "all")
+    assert case["draws"] == len(TAILS) * len(DEVELOP[1])
+    assert dict(zip(rank["figures"], case["mean"], strict=True))["uniform.ap"] == 0.2
+    assert dict(zip(rank["figures"], case["sd"], strict=True))["uniform.ap"] < 1e-9
     page = out.with_suffix(".md").read_text()
     assert "| uniform pool, EFF, AP | .698 (regularised tail mass) | .74 |" in page
     assert page.index("| rarefirst |") < page.index("| random |")
