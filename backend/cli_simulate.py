@@ -42,7 +42,11 @@ def simulate(
     rounds: Annotated[int, typer.Option(min=1, help="Fits of a game.")] = 20,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Labels between two fits; by default RAREFIRST_FIT_EVERY_LABELS."),
+        typer.Option(
+            min=1,
+            help="Labels between two fits; by default RAREFIRST_FIT_EVERY_LABELS, or more so that "
+            "all rounds label a fifth of the pool (at most 2,000).",
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Games of each, from other labels.")] = 5,
     seed: Annotated[

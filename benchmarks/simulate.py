@@ -76,7 +76,7 @@ def main() -> int:
         "RAREFIRST_DATA_DIR": str(WORK / "data"),
     }
     command = [str(ROOT / ".venv" / "bin" / "rarefirst"), "simulate", str(folder)]
-    budget = ("--rounds", "12", "--batch", "30", "--out", str(out))
+    budget = ("--rounds", "12", "--out", str(out))
     done = subprocess.run([*command, *budget], env=environment, check=False)
     if done.returncode == 0:
         shutil.copy(out / "simulate.png", ROOT / "docs" / "images" / "simulate.png")

@@ -25,6 +25,9 @@ from models.plots.found_png import write_png
 from models.scorers import SCORERS
 from models.types import Progress, no_progress
 
+# With fewer labels most of the rare ones stay unfound, and nothing is learned of savings.
+_ENOUGH_SHARE, _ENOUGH_LABELS = 5, 2000
+
 #: Makes the progress of a part of the work that has a name.
 Watch = Callable[[str], Progress]
 
@@ -45,7 +48,12 @@ class SimulationPlan(BaseModel):
         "class, at most a quarter of the images",
     )
     rounds: int = Field(20, ge=1)
-    batch: int | None = Field(None, ge=1, description="labels a round; None: fit_every_labels")
+    batch: int | None = Field(
+        None,
+        ge=1,
+        description="labels a round; None: fit_every_labels, or more where all rounds would label "
+        "less than a fifth of the pool, up to 2,000",
+    )
     repeats: int = Field(5, ge=1)
     seed: int | None = Field(None, ge=0, le=2**32 - 1, description="None: the settings'")
 
@@ -122,7 +130,9 @@ def _conditions(
             f"{settings.bootstrap_min_labels} are needed: raise --start, or take a pretrained "
             "model (RAREFIRST_BACKBONE=resnet18 RAREFIRST_WEIGHTS=DEFAULT)"
         )
-    batch = plan.batch or settings.fit_every_labels
+    pool = len(data.images) - start
+    enough = min(pool // _ENOUGH_SHARE, _ENOUGH_LABELS)
+    batch = plan.batch or max(settings.fit_every_labels, -(-enough // plan.rounds))
     conditions = Conditions(
         data=data,
         config=MinerConfig(
@@ -130,14 +140,13 @@ def _conditions(
         ),
         start=start,
         batch=batch,
-        rounds=min(plan.rounds, -(-(len(data.images) - start) // batch)),
+        rounds=min(plan.rounds, -(-pool // batch)),
         seed=settings.seed if plan.seed is None else plan.seed,
     )
     left = data.of_tail(data.counts() - data.counts(conditions.start_rows(0)))
     if not sum(left.values()):
         raise BackendError(
-            f"none of {', '.join(left)} is left to be found in the pool of "
-            f"{len(data.images) - start}; lower --start"
+            f"none of {', '.join(left)} is left to be found in the pool of {pool}; lower --start"
         )
     return conditions
 

@@ -259,7 +259,9 @@ def test_the_start_goes_by_the_classes(tmp_path: Path, tiny: Settings) -> None:
     folder = write_squares(tmp_path / "squares", red=90, green=90, blue=10)
     report = _replay(tiny, folder, start=None, rounds=1, batch=None, scorers=())
     assert sum(report.start.values()) == tiny.bootstrap_min_labels
-    assert report.batch == tiny.fit_every_labels
+    assert report.batch == 30  # a fifth of the pool in one round
+    often = _replay(tiny, folder, start=None, rounds=9, batch=None, scorers=())
+    assert often.batch == tiny.fit_every_labels
     small = _replay(tiny, folder, start=0, rounds=1, scorers=("tail_mass",))
     assert sum(small.start.values()) == 0
     assert "too few to mine" in small.orders[0].notes[0]
