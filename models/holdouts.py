@@ -204,11 +204,12 @@ def _check(
 def _about(counts: IntArray, classes: ClassSpace) -> list[str]:
     """Tail classes of which nothing can be said."""
     notes = []
-    for few, why in ((1, "has one label, which is learned from"), (0, "has no label")):
+    for few, what in ((1, "one label, which is learned from"), (0, "no label")):
         named = [classes.names[k] for k in classes.tail if counts[k] == few]
         if named:
             shown = ", ".join(named[:_NAMED]) + (" and others" if len(named) > _NAMED else "")
-            notes.append(f"{shown} {why}: how it is found cannot be told")
+            has = "has" if len(named) == 1 else "have"
+            notes.append(f"{shown} {has} {what}: how soon it is found cannot be told")
     return notes
 
 

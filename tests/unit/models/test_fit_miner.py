@@ -7,6 +7,7 @@ import pytest
 
 from models.config import MinerConfig
 from models.errors import ConfigError, CorruptVersion, ShapeError
+from models.label_head import LabelHead
 from models.recipes.fit_miner import Miner, fit_miner
 from models.scorers import SCORERS
 from models.types import ClassSpace, Examples, LabeledExamples
@@ -155,3 +156,26 @@ def test_features_of_another_backbone_are_refused() -> None:
     narrow = Examples(np.arange(3), np.zeros((3, 2), dtype=np.float32))
     with pytest.raises(ShapeError, match="another frozen model"):
         miner.judge(narrow)
+
+
+def test_the_frozen_models_own_head_is_kept_and_a_plain_one_is_not_taken_for_it(
+    tmp_path: Path,
+) -> None:
+    labeled = _labeled((30, 30, 4))
+    weight = np.eye(5, 4, dtype=np.float32)
+    own = LabelHead(weight, np.zeros(4, dtype=np.float32), np.asarray([0, 1, 2, 2]), num_labels=3)
+    miner = fit_miner(
+        LabeledExamples(labeled.examples, labeled.targets, own),
+        _pool(),
+        classes=ClassSpace(NAMES, (2,)),
+        config=CONFIG,
+        seed=0,
+    )
+    miner.save(tmp_path)
+    for found in (miner.own_head, Miner.load(tmp_path).own_head):
+        assert found is not None
+        assert found.num_labels == 3
+        np.testing.assert_array_equal(found.weight, own.weight)
+        np.testing.assert_array_equal(found.label, own.label)
+    assert _fit((30, 30, 4)).own_head is None
+    assert _fit((30, 30, 4), logits=True).own_head is None

@@ -164,3 +164,17 @@ def test_the_interval_is_wider_than_that_of_independent_figures() -> None:
     wider = resampled_interval(values, hidden_to_known=1)
     assert wider.high - wider.mean == pytest.approx((naive.high - 0.3) * np.sqrt(6))
     assert resampled_interval(values, hidden_to_known=1, within=(0, 0.6)).low == 0
+
+
+def test_two_classes_and_a_thousand_are_hidden_alike() -> None:
+    two = HoldOuts(_targets(40, 8), ClassSpace(("a", "b"), (1,), (0.9, 0.1)), None, CONFIG)
+    assert (two.rare, two.pool) == (4, pytest.approx(40))
+    counts = [*([6] * 700), *([3] * 200), *([1] * 100)]
+    classes = ClassSpace(tuple(map(str, range(1000))), tuple(range(700, 1000)))
+    many = HoldOuts(_targets(*counts), classes, None, BacktestConfig(max_labels=10_000))
+    hold_out = many.draw(np.random.default_rng(0))
+    targets = _targets(*counts)
+    assert len(np.unique(targets[hold_out.known])) == 1000
+    assert len(many.tail) == 200
+    assert "700" not in many.notes[0]
+    assert "900, 901, 902, 903, 904 and others have one label" in many.notes[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.errors import ShapeError
-from models.skewness import minority_classes, skewness_ratios, update_tail
+from models.skewness import class_priors, minority_classes, skewness_ratios, update_tail
 
 NAMES = ("a", "b", "c")
 
@@ -90,3 +90,8 @@ def test_classes_nobody_labeled_are_said_to_be_unlearnable() -> None:
     assert decision.tail == decision.unlearnable == ("a",)
     gone = update_tail(["x"], counts, NAMES, counts_all=counts)
     assert gone.left == (("x", "no longer in the label config"),)
+
+
+def test_priors_are_shares_with_one_added_to_each() -> None:
+    assert class_priors({"a": 7, "b": 1, "gone": 5}, ("a", "b", "c")) == (8 / 11, 2 / 11, 1 / 11)
+    assert class_priors({"gone": 5}, ("a", "b")) is None
