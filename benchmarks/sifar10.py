@@ -21,6 +21,7 @@ import argparse
 import json
 import math
 import os
+import shlex
 import sys
 import time
 from collections import Counter
@@ -110,7 +111,7 @@ def write_results(
     if not lines:
         say("nothing is computed yet: no results written")
         return lines
-    command = " ".join([".venv/bin/python -m benchmarks.sifar10", *sys.argv[1:]])
+    command = shlex.join([".venv/bin/python", "-m", "benchmarks.sifar10", *sys.argv[1:]])
     results = [result for cell in cells if (result := store.get(cell)) is not None]
     commits = Counter(result.commit for result in results)
     found = goals(lines, plan.tails, RESULTS / "rescore.json")
