@@ -48,7 +48,7 @@ def page(told: Told) -> str:
         "## What issue 4 asks for",
         "Means +- standard deviation over the draws. Over all: mean over the choices of tail "
         "classes; its spread is that of the draws (root mean variance). The rarer tail class is "
-        "named first.",
+        "named first; CPU s: seconds of processor time, one thread.",
         *_goals(told),
         *(f"![{name}]({name})" for name in told.plots),
         *_networks(told.networks),
@@ -120,7 +120,7 @@ def _ranking(told: Told, frozen: FrozenName) -> Iterator[str]:
         yield f"## Ranking the {pool} pool, {frozen.upper()}, over all tail classes"
         key = f"{pool}.ap"
         rows.sort(key=lambda row: -_mean(told.lines, Case("rank", frozen, None, row[0]), key))
-        yield table(["scorer", *_RANKED, "rarer@2000", "other@2000", "seconds"], rows)
+        yield table(["scorer", *_RANKED, "rarer@2000", "other@2000", "CPU s"], rows)
         yield f"AP on each choice of tail classes ({pool} pool, {frozen.upper()}):"
         yield table(
             ["scorer", *told.tails],
@@ -156,17 +156,18 @@ def _labels(told: Told, frozen: FrozenName) -> Iterator[str]:
 
 def _rounds(told: Told, frozen: FrozenName) -> Iterator[str]:
     names = [*(f"found.round{turn}" for turn in range(1, 6)), "found.mean"]
-    names += ["recall.rarer", "recall.rare", "seconds.round"]
+    names += ["recall.rarer", "recall.rare"]
     rows = []
     for entry in PLAYED:
         line = told.lines.get(Case("rounds", frozen, None, entry))
         if line is not None and line.figures:
-            rows.append([entry, *_figures(line, names)])
+            seconds = line.figures["seconds.round"].mean
+            rows.append([entry, *_figures(line, names), f"{seconds:.1f}"])
     if not rows:
         return
     yield f"## Five rounds of 200 labels, natural pool (74 rare), {frozen.upper()}"
     head = ["scorer", *(f"after {200 * turn}" for turn in range(1, 6)), "mean of the five"]
-    yield table([*head, "of the rarer", "of the other", "seconds a round"], rows)
+    yield table([*head, "of the rarer", "of the other", "CPU s a round"], rows)
 
 
 def _paper(told: Told) -> Iterator[str]:
