@@ -75,9 +75,10 @@ def main() -> int:
         "RAREFIRST_BACKBONE": "benchmarks.simulate:efficientnet_lite0",
         "RAREFIRST_DATA_DIR": str(WORK / "data"),
     }
-    command = [str(ROOT / ".venv" / "bin" / "rarefirst"), "simulate", str(folder)]
+    # By its path in the checkout: that is what the results say.
+    command = [str(ROOT / ".venv/bin/rarefirst"), "simulate", str(folder.relative_to(ROOT))]
     budget = ("--rounds", "12", "--out", str(out))
-    done = subprocess.run([*command, *budget], env=environment, check=False)
+    done = subprocess.run([*command, *budget], env=environment, cwd=ROOT, check=False)
     if done.returncode == 0:
         shutil.copy(out / "simulate.png", ROOT / "docs" / "images" / "simulate.png")
         shutil.copy(out / "simulate.json", ROOT / "benchmarks" / "results" / "simulate.json")
