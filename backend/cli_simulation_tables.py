@@ -14,6 +14,7 @@ from models.intervals import Interval
 
 _LISTED = 10
 _ROUNDS = 12
+_ABREAST = 5  # columns with intervals that a terminal has room for
 
 
 def simulation_tables(report: SimulationReport) -> RenderableType:
@@ -69,30 +70,48 @@ def _unread(report: SimulationReport) -> Table:
 
 def _found(report: SimulationReport) -> Table:
     table = _titled(f"Rare ones found, of {report.total}", report)
-    table.add_column("labels", justify="right")
     orders = report.played()
+    if len(orders) <= _ABREAST:
+        table.add_column("labels", justify="right")
+        for order in orders:
+            table.add_column(order.scorer, justify="right", style=_style(order))
+        for row in _some(len(report.labels), _ROUNDS):
+            table.add_row(
+                str(report.labels[row]), *(_with_interval(order.found[row]) for order in orders)
+            )
+        return table
+    rounds = _some(len(report.labels), _ABREAST)
+    table.add_column("labels")
+    for row in rounds:
+        table.add_column(str(report.labels[row]), justify="right")
     for order in orders:
-        table.add_column(order.scorer, justify="right", style=_style(order))
-    for row in _some(len(report.labels)):
         table.add_row(
-            str(report.labels[row]), *(_with_interval(order.found[row]) for order in orders)
+            order.scorer,
+            *(_with_interval(order.found[row]) for row in rounds),
+            style=_style(order),
         )
     return table
 
 
 def _by_class(report: SimulationReport) -> Table:
     table = _titled(f"Of each rare class, after {report.labels[-1]} labels", report)
+    orders = report.played()
     table.add_column("class")
     table.add_column("in the pool", justify="right")
-    orders = report.played()
-    for order in orders:
-        table.add_column(order.scorer, justify="right", style=_style(order))
+    if len(orders) <= _ABREAST:
+        for order in orders:
+            table.add_column(order.scorer, justify="right", style=_style(order))
+        for name, count in report.rare.items():
+            found = (_with_interval(order.by_class[name][-1]) for order in orders)
+            table.add_row(Text(name), str(count), *found)
+        return table
+    table.add_column("order")
+    table.add_column("found", justify="right")
     for name, count in report.rare.items():
-        table.add_row(
-            Text(name),
-            str(count),
-            *(_with_interval(order.by_class[name][-1]) for order in orders),
-        )
+        for number, order in enumerate(orders):
+            first = (Text(name), str(count)) if not number else ("", "")
+            table.add_row(*first, order.scorer, _with_interval(order.by_class[name][-1]))
+        table.add_section()
     return table
 
 
@@ -103,25 +122,29 @@ def _savings(report: SimulationReport) -> Table:
         table.add_column(name, justify="left" if name == "order" else "right")
     orders = [order for order in report.played() if order.scorer != BASELINE]
     for place in range(len(orders[0].savings) if orders else 0):
-        for number, order in enumerate(orders):
-            one = order.savings[place]
-            words = f"{one.share:.0%}: {one.rare} of {report.total}" if not number else ""
-            chance = _with_interval(one.random, digits=0)
-            if one.labels is None or one.saved is None or one.saved_share is None:
-                reached = f"reached in {one.reached} of {report.repeats}"
-                table.add_row(words, order.scorer, reached, chance, "-", "-")
-                continue
-            table.add_row(
-                words,
-                order.scorer,
-                _with_interval(one.labels, digits=0),
-                chance,
-                _with_interval(one.saved, digits=0),
-                f"{one.saved_share.mean:.0%}",
-            )
-        if place < 2:
-            table.add_section()
+        some = [order for order in orders if order.savings[place].reached]
+        first = orders[0].savings[place]
+        words = f"{first.share:.0%}: {first.rare} of {report.total}"
+        if not some:
+            table.add_row(words, "none reached it", "-", _with_interval(first.random, 0), "-", "-")
+        for number, order in enumerate(some):
+            table.add_row("" if number else words, *_saving(order, place, report.repeats))
+        table.add_section()
     return table
+
+
+def _saving(order: OrderReport, place: int, repeats: int) -> tuple[str, ...]:
+    one = order.savings[place]
+    chance = _with_interval(one.random, 0)
+    if one.labels is None or one.saved is None or one.saved_share is None:
+        return order.scorer, f"reached in {one.reached} of {repeats}", chance, "-", "-"
+    return (
+        order.scorer,
+        _with_interval(one.labels, 0),
+        chance,
+        _with_interval(one.saved, 0),
+        f"{one.saved_share.mean:.0%}",
+    )
 
 
 def _titled(title: str, report: SimulationReport) -> Table:
@@ -133,13 +156,13 @@ def _style(order: OrderReport) -> str:
     return "dim" if order.scorer == BASELINE else ""
 
 
-def _some(rounds: int) -> Sequence[int]:
+def _some(rounds: int, most: int) -> Sequence[int]:
     """Rounds that are shown: all, or some at even steps with the last one."""
-    step = -(-rounds // _ROUNDS)
+    step = -(-rounds // most)
     return [row for row in range(rounds) if (rounds - 1 - row) % step == 0]
 
 
-def _with_interval(value: Interval, *, digits: int = 1) -> str:
+def _with_interval(value: Interval, digits: int = 1) -> str:
     if value.low == value.high:
         return f"{value.mean:,.{digits}f}"
     return f"{value.mean:,.{digits}f} ({value.low:,.{digits}f} to {value.high:,.{digits}f})"

@@ -45,6 +45,7 @@ def test_tables_and_files(squares: Path, tmp_path: Path) -> None:
     saved = [line for line in lines if re.search(r"50%: 3 of 6 .* tail_mass ", line)]
     assert re.search(r"│ +3 │", saved[0])
     assert "raise --rounds or --batch" in shown  # entropy does not find them
+    assert not re.search(r"90%: .* entropy ", shown)
     assert {path.name for path in out.iterdir()} >= {"simulate.json", "simulate.png"}
     assert f"{out}/simulate.json" in shown
     assert "games" in said  # the bar is for people, on the other stream
@@ -87,3 +88,25 @@ def test_a_folder_that_cannot_be_made(squares: Path) -> None:
     code, _, said = _simulate(str(squares), "--out", str(squares / "red" / "001.png"))
     assert code == 1
     assert "--out" in said
+
+
+def test_many_orders_are_shown_one_below_another(squares: Path) -> None:
+    names = ("max_score", "entropy", "tail_mass", "diversity", "margin", "random")
+    few = ("--start", "24", "--rounds", "7", "--batch", "1", "--repeats", "1")
+    code, shown, said = _simulate(str(squares), "--scorers", ",".join(names), *few)
+    assert code == 0, said
+    found, by_class, saved = re.split(r"Of each rare class|Labels saved", shown)
+    header = next(line for line in found.splitlines() if "labels" in line and "┃" in line)
+    assert re.findall(r"\d+", header) == ["1", "3", "5", "7"]
+    for name in names:
+        (row,) = [line for line in found.splitlines() if line.startswith(f"│ {name} ")]
+        assert len(re.findall(r"\d\.0", row)) == 4
+        assert len(re.findall(f"│ {name} ", by_class)) == 1
+    assert re.search(r"90%: 6 of 6 .*tail_mass", saved)
+
+
+def test_a_share_that_nobody_reaches_takes_one_line(squares: Path) -> None:
+    few = ("--start", "24", "--rounds", "1", "--batch", "1", "--repeats", "1")
+    code, shown, said = _simulate(str(squares), "--scorers", "tail_mass,entropy", *few)
+    assert code == 0, said
+    assert len(re.findall("none reached it", shown)) == 3

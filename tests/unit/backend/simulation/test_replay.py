@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,21 @@ def test_a_run_that_was_stopped_goes_on(
     again = _replay(tiny, folder)
     assert len(played) == 2
     assert [order.found for order in again.orders] == [order.found for order in whole.orders]
+
+
+def test_a_zip_plays_what_its_folder_plays(tmp_path: Path, tiny: Settings) -> None:
+    folder = write_squares(tmp_path / "squares", red=20, green=20, blue=4)
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "squares")
+    unpacked = _replay(tiny, folder, repeats=1)
+    report = _replay(tiny, Path(packed), repeats=1)
+    assert (report.kind, report.classes) == ("zip", unpacked.classes)
+    assert [order.found for order in report.orders] == [order.found for order in unpacked.orders]
+
+
+def test_what_is_no_data_set(tmp_path: Path, tiny: Settings) -> None:
+    (tmp_path / "notes.txt").write_text("cat: 3")
+    with pytest.raises(BackendError, match="cannot be read as JSON"):
+        _replay(tiny, tmp_path / "notes.txt")
 
 
 def test_an_export(tmp_path: Path, tiny: Settings) -> None:
