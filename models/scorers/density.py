@@ -19,10 +19,12 @@ from torch import Tensor
 from models.streaming import batch_rows, feature_batches, refuse_infinite, tensor_of
 from models.types import Examples, FloatArray, IntArray
 
-_MOST = 4000  # labeled rows that are kept; each stands for its share of all
+_MOST = 2000  # labeled rows that are kept; each stands for its share of all
 _SAMPLE = 500  # pool rows whose distances say what is near
 _CHUNK = 2048
+_ROWS = 512  # of the pool that are looked at together
 _BLOCK, _MOST_AT_ONCE = 32, 512  # sums that are brought up to date at once, at first and at most
+_AHEAD = 128  # sums that are computed before they are needed
 _ERROR = 1e-5  # relative, of squares in single precision, with room to spare
 
 
@@ -66,7 +68,7 @@ class Surroundings:
         by_id = np.argsort(pool.ids, kind="stable")
         some = pool.take(rng.permutation(by_id)[:_SAMPLE])
         points = self.standardised(some.dense().features)
-        squared = _squared(points, points).numpy()
+        squared = _squared(points, points, _lengths(points)).numpy()
         pairs = squared[np.triu_indices(len(points), k=1)]
         for typical in (np.median(pairs), pairs.mean()) if len(pairs) else ():
             if typical > 0:
@@ -114,8 +116,11 @@ class Density:
     def __init__(self, around: Surroundings, pool: Examples) -> None:
         self._around = around
         self._pool = pool
-        self._picks: list[int] = []
         self._labels = around.standardised(around.points)
+        self._lengths = _lengths(self._labels)
+        # What was added: standardised, in a buffer that doubles when it is full.
+        self._added = 0
+        self._picks = torch.empty((_BLOCK, pool.features.shape[1]), dtype=torch.float64)
         # Logarithms that are not above the true ones, and how many picks they count; -1: bounds.
         self._least: NDArray[np.float64] = np.full(len(pool), -np.inf)
         self._counted: IntArray = np.zeros(len(pool), dtype=np.int64)
@@ -125,17 +130,23 @@ class Density:
     @property
     def known(self) -> bool:
         """Whether there is anything to be near to."""
-        return bool(self._picks) or len(self._around.points) > 0
+        return self._added > 0 or len(self._around.points) > 0
 
     def add(self, row: int) -> None:
         """From now on count a row of the pool like a label."""
-        self._picks.append(row)
+        if self._added == len(self._picks):
+            self._picks = torch.cat([self._picks, torch.empty_like(self._picks)])
+        self._picks[self._added] = self._points(np.asarray([row]))[0]
+        self._added += 1
 
     def thinnest(self, taken: NDArray[np.bool_]) -> int:
         """The row with the smallest sum of those that are not taken; ties by id."""
         is_open, block = ~taken, _BLOCK
+        # What was counted before is soon up to date again, and says how low the others must be.
+        known = np.flatnonzero(is_open & (self._counted >= 0) & (self._counted < self._added))
+        self._count(self._lowest(known, block))
         while True:
-            current = is_open & (self._counted == len(self._picks))
+            current = is_open & (self._counted == self._added)
             rows = np.flatnonzero(current)
             sums = self._least[rows].round(9)
             best = sums.min() if len(rows) else np.inf
@@ -143,51 +154,61 @@ class Density:
             if not len(stale):
                 ties = rows[sums == best]
                 return int(ties[np.argmin(self._pool.ids[ties])])
-            if len(stale) > block:
-                stale = stale[np.argpartition(self._least[stale], block)[:block]]
+            stale = self._lowest(stale, block)
+            if self._counted[stale].min() < 0:
+                # The next ones will be wanted soon, and many at once cost little more than one.
+                ahead = self._lowest(np.flatnonzero(is_open & (self._counted < 0)), _AHEAD)
+                stale = np.union1d(stale, ahead)
             self._count(stale)
             block = min(2 * block, _MOST_AT_ONCE)
+
+    def _lowest(self, rows: IntArray, count: int) -> IntArray:
+        """Those of the rows with the smallest sums so far."""
+        if len(rows) <= count:
+            return rows
+        lowest: IntArray = rows[np.argpartition(self._least[rows], count)[:count]]
+        return lowest
+
+    def _points(self, rows: IntArray) -> Tensor:
+        """(B, D) standardised rows of the pool, float64."""
+        return self._around.standardised(self._pool.take(rows).dense().features)
 
     def _bound(self) -> None:
         """Look at all rows in single precision, less what that may be wrong by."""
         around = self._around
-        labels = self._labels.float()
-        farthest = float(_lengths(labels).max())
-        rows = batch_rows(2 * len(around.mean), _CHUNK)
-        for start, features in feature_batches(self._pool, rows):
+        labels, lengths = self._labels.float(), self._lengths.float()
+        for start, features in feature_batches(self._pool, _ROWS):
             points = around.standardised(features, torch.float32)
-            logs = self._log_sums(points, labels) + np.log(around.each)
-            squares = _lengths(points) + farthest
+            logs = self._log_sums(points, labels, lengths) + np.log(around.each)
+            squares = _lengths(points) + lengths.max()
             wrong = _ERROR * (squares / around.delta + logs.abs() + 1)
             self._least[start : start + len(points)] = (logs - wrong).numpy()
         self._counted[:] = -1
 
     def _count(self, rows: IntArray) -> None:
         """Bring the sums of some rows up to date, in double precision."""
-        around = self._around
-        points = around.standardised(self._pool.take(rows).dense().features)
+        if not len(rows):
+            return
+        points = self._points(rows)
         counted, sums = self._counted[rows], self._least[rows]
         fresh = np.flatnonzero(counted < 0)
         if len(fresh):
-            exact = self._log_sums(points[torch.from_numpy(fresh)], self._labels)
-            sums[fresh] = exact.numpy() + np.log(around.each)
+            some = points[torch.from_numpy(fresh)]
+            exact = self._log_sums(some, self._labels, self._lengths)
+            sums[fresh] = exact.numpy() + np.log(self._around.each)
         counted = np.maximum(counted, 0)
-        for first in range(int(counted.min()), len(self._picks), _CHUNK):
-            some = np.asarray(self._picks[first : first + _CHUNK])
-            picks = around.standardised(self._pool.take(some).dense().features)
-            terms = _squared(points, picks).div_(-around.delta)
-            known = torch.from_numpy(counted[:, None] > first + np.arange(len(some)))
+        for first in range(int(counted.min()), self._added, _CHUNK):
+            picks = self._picks[first : min(first + _CHUNK, self._added)]
+            terms = _squared(points, picks, _lengths(picks)).div_(-self._around.delta)
+            known = torch.from_numpy(counted[:, None] > first + np.arange(len(picks)))
             terms.masked_fill_(known, -torch.inf)
             sums = np.logaddexp(sums, torch.logsumexp(terms, dim=1).numpy())
-        self._least[rows], self._counted[rows] = sums, len(self._picks)
+        self._least[rows], self._counted[rows] = sums, self._added
 
-    def _log_sums(self, points: Tensor, labels: Tensor) -> Tensor:
-        """(B, D) and (A, D) to (B,) ln sum exp(-|x - a|^2 / delta)."""
-        sums = torch.full((len(points),), -torch.inf, dtype=points.dtype)
-        for part in torch.split(labels, _CHUNK):
-            terms = _squared(points, part).div_(-self._around.delta)
-            sums = torch.logaddexp(sums, torch.logsumexp(terms, dim=1))
-        return sums
+    def _log_sums(self, points: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
+        """(B, D), (A, D) and their (A,) squared lengths to (B,) ln sum exp(-|x - a|^2 / delta)."""
+        terms = _squared(points, labels, lengths).div_(-self._around.delta)
+        return torch.logsumexp(terms, dim=1)
 
 
 def _moments(examples: Examples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -210,9 +231,9 @@ def _moments(examples: Examples) -> tuple[NDArray[np.float32], NDArray[np.float3
     return mean.float().numpy(), scale.float().numpy()
 
 
-def _squared(points: Tensor, to: Tensor) -> Tensor:
-    """(B, D) and (C, D) to (B, C) squared distances."""
-    squares = _lengths(points)[:, None] + _lengths(to)
+def _squared(points: Tensor, to: Tensor, lengths: Tensor) -> Tensor:
+    """(B, D), (C, D) and their (C,) squared lengths to (B, C) squared distances."""
+    squares = _lengths(points)[:, None] + lengths
     return squares.addmm_(points, to.T, alpha=-2).clamp_min_(0)
 
 

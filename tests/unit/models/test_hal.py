@@ -169,5 +169,5 @@ def test_of_many_labels_a_part_stands_for_all() -> None:
     rng = np.random.default_rng(0)
     many = _examples(rng.normal(size=(9000, 2)))
     around = Surroundings.fit(many, many, seed=0)
-    assert len(around.points) == 4000
-    assert around.each == pytest.approx(2.25)
+    assert len(around.points) == 2000
+    assert around.each == pytest.approx(4.5)
