@@ -29,6 +29,7 @@ from models.scorers.needs import Needs, check_needs
 from models.types import ClassSpace, Examples, LabeledExamples, RankedQueue
 
 _LEAST_ERROR = 1e-12  # below it all errors are alike
+_NO_SHARE = -1e4  # a logarithm whose power is 0: of a class that the head has no output for
 
 
 class Paper:
@@ -176,7 +177,8 @@ class PaperNoRc(Paper):
         """Logarithms of the softmax stand for the logits: their softmax is the same."""
         if self._head is None:
             raise RuntimeError("rank was called before fit")
-        return self._head.log_batches(examples)
+        for start, logs in self._head.log_batches(examples):
+            yield start, logs.clamp_min(_NO_SHARE)
 
     def _state_of_outputs(self) -> dict[str, NDArray[np.generic]]:
         return {} if self._head is None else self._head.state()

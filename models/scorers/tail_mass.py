@@ -6,17 +6,18 @@ share; what is computed is its log-odds, which also tells apart shares next to 0
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.config import RecalibrationConfig
+from models.errors import NoTailClass
 from models.recalibration import RecalibrationLayer
 from models.scorers.base import OriginalHead
 from models.scorers.needs import Needs
 from models.scorers.softmax import Logs, SoftmaxScorer
-from models.types import ClassSpace, LabeledExamples
+from models.types import ClassSpace, Examples, LabeledExamples
 
 
 class TailMass(SoftmaxScorer):
@@ -30,6 +31,27 @@ class TailMass(SoftmaxScorer):
 
     needs: ClassVar[Needs] = Needs(tail=True, original_head=True)
     reason = "tail mass"
+
+    def fit(
+        self, labeled: LabeledExamples, pool: Examples, *, classes: ClassSpace, seed: int
+    ) -> Self:
+        """Take the head; one that has no output for a side of the tail is refused."""
+        super().fit(labeled, pool, classes=classes, seed=seed)
+        told = self.told()
+        is_tail = np.isin(np.arange(classes.size), classes.tail)
+        if not told[is_tail].any() or not told[~is_tail].any():
+            side = "common" if told[is_tail].any() else "tail"
+            raise NoTailClass(
+                f"the frozen model's own head has no output for any {side} class, so the tail's "
+                "share is the same everywhere; take tail_mass_rc, which learns from labels"
+            )
+        return self
+
+    def told(self) -> NDArray[np.bool_]:
+        """(K,) the classes whose share is looked at."""
+        if self._head is None or self._head.label is None:
+            return np.ones(self.classes.size, dtype=bool)
+        return np.isin(np.arange(self.classes.size), self._head.label)
 
     def score(self, logs: Logs) -> NDArray[np.float64]:
         """Log-odds of the tail's share."""
@@ -52,6 +74,10 @@ class TailMassAdjusted(TailMass):
         tail=True, tail_labels=True, head_labels=True, original_head=True
     )
     reason = "tail mass, adjusted"
+
+    def told(self) -> NDArray[np.bool_]:
+        """Those of the head that have labels."""
+        return super().told() & (self.seen > 0)
 
     def score(self, logs: Logs) -> NDArray[np.float64]:
         """Log-odds of the tail's share of q."""

@@ -7,6 +7,7 @@ import pytest
 
 from models.autoencoder import LogitAutoencoder, softmax
 from models.config import MinerConfig
+from models.label_head import LabelHead
 from models.scorers.paper import Paper, PaperLogit, PaperNoRc, PaperReleased
 from models.types import ClassSpace, Examples, LabeledExamples
 
@@ -91,3 +92,10 @@ def test_it_does_not_look_at_the_tail_list() -> None:
     for scorer in (Paper, PaperNoRc):
         fitted = scorer(CONFIG).fit(LABELED, POOL, classes=without, seed=0)
         np.testing.assert_array_equal(fitted.errors(POOL), _fit(scorer).errors(POOL))
+
+
+def test_a_head_without_an_output_for_the_tail_is_reconstructed_too() -> None:
+    head = LabelHead(np.eye(5, 2, dtype=np.float32), np.zeros(2, np.float32), np.arange(2), 3)
+    scorer = _fit(PaperNoRc, LabeledExamples(LABELED.examples, LABELED.targets, head))
+    assert np.isfinite(scorer.errors(POOL)).all()
+    assert len(np.unique(scorer.errors(POOL))) > 10

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.config import MinerConfig
+from models.errors import NoTailClass
 from models.label_head import LabelHead
 from models.recalibration import RecalibrationLayer
 from models.scorers import SCORERS
@@ -151,6 +152,26 @@ def test_prior_scaling_leaves_out_what_has_no_label() -> None:
     adjusted = _fitted(TailMassAdjusted, (0, 4, 4), (0, 1))
     # Class 0 has no prior: classes 1 and 2 are left.
     assert adjusted.score(_logs([[0.9, 0.05, 0.05]])) == pytest.approx([0.0])
+
+
+@pytest.mark.parametrize("scorer", [TailMass, TailMassAdjusted])
+def test_a_head_that_knows_one_side_only_has_no_tail_mass(scorer: type[TailMass]) -> None:
+    rng = np.random.default_rng(0)
+    examples = Examples(np.arange(60), rng.normal(size=(60, 4)).astype(np.float32))
+
+    def fit(outputs: tuple[int, ...]) -> TailMass:
+        weight = rng.normal(size=(4, len(outputs))).astype(np.float32)
+        head = LabelHead(weight, np.zeros(len(outputs), np.float32), np.asarray(outputs), 4)
+        labeled = LabeledExamples(examples, np.arange(60) % 4, head)
+        classes = ClassSpace(("a", "b", "c", "d"), (2, 3))
+        return scorer(CONFIG).fit(labeled, examples, classes=classes, seed=0)
+
+    with pytest.raises(NoTailClass, match=r"no output for any tail class.*take tail_mass_rc"):
+        fit((0, 1))
+    with pytest.raises(NoTailClass, match="no output for any common class"):
+        fit((2, 3, 3))
+    # It need not know all of either side.
+    assert np.isfinite(fit((0, 3)).scores(examples)).all()
 
 
 def test_recalibrated_tail_mass_is_that_of_its_layer() -> None:
