@@ -90,7 +90,7 @@ def backtest(
         config: the scorers' numbers.
         settings: how labels are hidden, and how often.
         provenance: how the labels came to be. A head that was trained on them knows the hidden
-            ones: its logits are not shown to any scorer.
+            ones: neither it nor its logits are shown to any scorer.
         seed: of everything random; the same input and seed give the same report but for seconds,
             where the time limit does not end it.
         progress: told after each fit.
@@ -107,7 +107,7 @@ def backtest(
     fair = None if provenance.unbiased is None else provenance.unbiased[order]
     notes = []
     if provenance.trained_on:
-        labeled = replace(labeled, examples=replace(labeled.examples, logits=None))
+        labeled = replace(labeled, examples=replace(labeled.examples, logits=None), head=None)
         notes.append(
             f"the frozen model was trained on {provenance.trained_on} of the labels, hidden ones "
             "included: in truth fewer are found, by every scorer"

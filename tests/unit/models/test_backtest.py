@@ -12,6 +12,7 @@ import pytest
 from models.config import BacktestConfig, MinerConfig
 from models.errors import ConfigError, NotEnoughLabels, OutOfTime, ShapeError
 from models.holdouts import Provenance
+from models.label_head import LabelHead
 from models.recipes import backtest as recipe
 from models.recipes.backtest import backtest
 from models.recipes.backtest_report import BacktestReport
@@ -189,6 +190,32 @@ def test_logits_of_a_head_that_saw_the_labels_are_not_shown() -> None:
     assert means[0] > 0.8
     assert means[1] < 0.3
     assert "trained on 200 of the labels" in found[1].notes[-1]
+
+
+def test_a_head_that_saw_the_labels_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[LabelHead | None] = []
+
+    class Looking(Telling):
+        def fit(
+            self, labeled: LabeledExamples, pool: Examples, *, classes: ClassSpace, seed: int
+        ) -> Self:
+            shown.append(labeled.head)
+            return self
+
+    monkeypatch.setattr(recipe, "SCORERS", MappingProxyType({"looking": Looking}))
+    head = LabelHead(np.eye(6, 4, dtype=np.float32), np.zeros(4, np.float32), np.arange(4), 4)
+    for trained_on, expected in ((0, head), (200, None)):
+        backtest(
+            LabeledExamples(labels().examples, labels().targets, head),
+            classes=CLASSES,
+            scorers=["looking"],
+            config=CONFIG,
+            settings=SETTINGS,
+            provenance=Provenance(trained_on=trained_on),
+            seed=0,
+        )
+        assert {id(found) for found in shown} == {id(expected)}
+        shown.clear()
 
 
 def test_the_time_limit_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
