@@ -93,10 +93,15 @@ def saving(
         share=share,
         rare=rare,
         reached=len(needed),
-        labels=mean_with_interval(needed) if whole else None,
-        random=mean_with_interval(against),
+        labels=_at_least(rare, mean_with_interval(needed)) if whole else None,
+        random=_at_least(rare, mean_with_interval(against)),
         saved=mean_with_interval([other - own for own, other in pairs]) if whole else None,
         saved_share=mean_with_interval([1 - own / other for own, other in pairs])
         if whole
         else None,
     )
+
+
+def _at_least(rare: int, labels: Interval) -> Interval:
+    """No order finds so many rare ones with fewer labels than that."""
+    return labels.model_copy(update={"low": max(labels.low, float(rare))})

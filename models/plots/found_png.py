@@ -43,7 +43,8 @@ def write_png(path: Path, curves: Sequence[Curve], *, title: str, total: int) ->
         xlim=(0, max(curve.labels[-1] for curve in curves)),
         ylim=(0, total * 1.04),
     )
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    # A name may hold dollar signs: it is no formula.
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", parse_math=False)
     axes.grid(axis="y", color="#e6e9ed", lw=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -55,6 +55,14 @@ def test_saving_is_paired() -> None:
     assert found.saved_share.mean == pytest.approx((50 / 70 + 50 / 110) / 2)
 
 
+def test_labels_are_not_fewer_than_what_is_found() -> None:
+    found = saving([_hits(1, 2), _hits(1, 90)], [_hits(1, 90), _hits(1, 2)], total=2, share=1.0)
+    assert found.labels is not None
+    assert (found.labels.mean, found.labels.low, found.random.low) == (46, 2, 2)
+    assert found.saved is not None
+    assert found.saved.low < 0 < found.saved.high  # an order may also cost labels
+
+
 def test_what_one_repeat_does_not_reach_has_no_mean() -> None:
     found = saving([_hits(1, 2), _hits(1)], [_hits(3, 4), _hits(5, 6)], total=2, share=1.0)
     assert found.reached == 1

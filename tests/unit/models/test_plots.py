@@ -46,6 +46,11 @@ def test_png_shows_each_curve_in_its_colour(tmp_path: Path) -> None:
     assert path.stat().st_size < 100_000
 
 
+def test_a_name_with_dollar_signs_is_no_formula(tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", [_curve("rarefirst")], title="5$^{ to 9$", total=10)
+    assert (tmp_path / "a.png").exists()
+
+
 def test_html_needs_no_network(tmp_path: Path) -> None:
     path = tmp_path / "found.html"
     write_html(path, [_curve("rarefirst"), _curve("random", baseline=True)], title="<b>x", total=10)
