@@ -7,6 +7,8 @@ Source: the classifier of MMM22's released code: Adam 1e-3, batch 64, 20 epochs,
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from torch import Tensor
 from benchmarks.sifar.pictures import CLASSES, Pictures, save_array
 from benchmarks.sifar.split import make_split
 from benchmarks.stage import say
+from models.files import write_text
 from models.networks.cnn4 import Cnn4
 
 EPOCHS, BATCH, PAD, LEARNING_RATE = 20, 64, 4, 1e-3
@@ -82,7 +85,7 @@ def frozen_cnn(
         save_array(folder / "features.npy", features)
         save_array(folder / "logits.npy", logits)
         found = _report(logits, pictures, key, accuracy)
-        report.write_text(json.dumps(asdict(found), indent=1) + "\n")
+        write_text(report, json.dumps(asdict(found), indent=1) + "\n")
         say(f"{key.name}: balanced test accuracy {found.balanced_accuracy:.3f}")
     return (
         np.load(folder / "features.npy", mmap_mode="r"),
@@ -124,8 +127,15 @@ def _train(pictures: Pictures, key: CnnKey, folder: Path) -> tuple[Cnn4, float]:
         accuracy = right / len(rows)
         say(f"{key.name}: epoch {epoch + 1} of {EPOCHS}, training accuracy {accuracy:.3f}")
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    save_file({**state, "accuracy": torch.tensor(accuracy)}, checkpoint)
+    save_state(checkpoint, {**state, "accuracy": torch.tensor(accuracy)})
     return network, accuracy
+
+
+def save_state(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write tensors so that a kill leaves either nothing or all of them."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(dict(state), temporary)
+    temporary.replace(path)
 
 
 def _tensor(pictures: Pictures, rows: NDArray[np.int64]) -> Tensor:

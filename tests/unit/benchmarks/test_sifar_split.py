@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from benchmarks.sifar.cnn import CnnKey
+from benchmarks.sifar import cnn
+from benchmarks.sifar.cnn import CnnKey, save_state
 from benchmarks.sifar.pictures import CLASSES, PER_CLASS
 from benchmarks.sifar.split import LABELS, NATURAL, Split, make_split, tail_of
 
@@ -77,3 +83,23 @@ def test_a_blind_network_has_no_output_for_the_tail() -> None:
     assert key.name == "cnn-cat-truck-1-blind"
     assert key.outputs == [k for k in range(10) if k not in TAIL]
     assert CnnKey(TAIL, 1).outputs == list(range(10))
+
+
+def test_a_checkpoint_is_there_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    whole = cnn.save_file
+
+    def killed(state: Mapping[str, torch.Tensor], where: Path) -> None:
+        whole(dict(state), where)
+        where.write_bytes(where.read_bytes()[:50])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cnn, "save_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_state(path, {"weight": torch.ones(40)})
+    assert not path.exists()
+    monkeypatch.setattr(cnn, "save_file", whole)
+    save_state(path, {"weight": torch.ones(40)})
+    assert load_file(path)["weight"].sum() == 40
