@@ -15,6 +15,7 @@ from benchmarks.sifar.cells import Cell
 from benchmarks.sifar.cnn import CnnKey
 from benchmarks.sifar.pictures import CLASSES, PER_CLASS
 from benchmarks.sifar.split import PoolKind, make_split, tail_of
+from models.holdouts import Provenance
 from models.label_head import LabelHead
 from models.types import ClassSpace, Examples, IntArray, LabeledExamples
 
@@ -49,6 +50,7 @@ class Draw:
         targets: (50,000,) class by id: the annotator.
         classes: names, tail, and the smoothed shares of the labels at the start as priors.
         tail: the tail classes, the rarer first.
+        trained_on: how many of the labels the frozen model was trained on.
     """
 
     labeled: LabeledExamples
@@ -56,6 +58,12 @@ class Draw:
     targets: IntArray
     classes: ClassSpace
     tail: tuple[int, int]
+    trained_on: int
+
+    def provenance(self, mined: int = 0) -> Provenance:
+        """How labels came to be: those at the start were drawn, then so many were mined."""
+        drawn = np.arange(len(self.labeled) + mined) < len(self.labeled)
+        return Provenance(drawn, self.trained_on)
 
 
 def cnn_key(cell: Cell) -> CnnKey:
@@ -69,36 +77,29 @@ def draw_of(cell: Cell, cache: Path) -> Draw:
 
     Raises: FileNotFoundError: if the frozen model's features are not in the cache.
     """
-    path = cache / (cnn_key(cell).name if cell.frozen == "cnn" else "eff")
-    return _make(path, cell.tail, cell.draw, cell.labels, _blind_outputs(cell))
-
-
-def _blind_outputs(cell: Cell) -> tuple[int, ...]:
-    key = cnn_key(cell)
-    return tuple(key.outputs) if cell.frozen == "cnn" and key.blind else ()
+    network = cnn_key(cell) if cell.frozen == "cnn" else None
+    folder = cache / (network.name if network else "eff")
+    return _make(folder, network, cell.tail, cell.draw, cell.labels)
 
 
 @lru_cache(maxsize=2)
-def _frozen(folder: Path, blind_outputs: tuple[int, ...]) -> Frozen:
+def _frozen(folder: Path, network: CnnKey | None) -> Frozen:
     features = np.load(folder / "features.npy")
-    if blind_outputs:
+    if network is not None and network.blind:
         state = load_file(folder / "checkpoint.safetensors")
         head = LabelHead(
             weight=np.ascontiguousarray(state["classifier.weight"].T),
             bias=state["classifier.bias"],
-            label=np.asarray(blind_outputs, dtype=np.int64),
+            label=np.asarray(network.outputs, dtype=np.int64),
             num_labels=len(CLASSES),
         )
         return Frozen(features, head=head)
-    logits = folder / "logits.npy"
-    return Frozen(features, np.load(logits) if logits.exists() else None)
+    return Frozen(features, None if network is None else np.load(folder / "logits.npy"))
 
 
 @lru_cache(maxsize=1)
-def _make(
-    folder: Path, names: str, seed: int, labels: int | None, blind_outputs: tuple[int, ...]
-) -> Draw:
-    frozen, tail = _frozen(folder, blind_outputs), tail_of(names)
+def _make(folder: Path, network: CnnKey | None, names: str, seed: int, labels: int | None) -> Draw:
+    frozen, tail = _frozen(folder, network), tail_of(names)
     # Scorers break ties by id, and rows stand class by class: neither may tell the class.
     shuffle = np.random.default_rng([seed, 3])
     ids = shuffle.permutation(len(frozen.features))
@@ -114,10 +115,15 @@ def _make(
     labeled = examples(splits["uniform"].labeled)
     known = targets[labeled.ids]
     counts = np.bincount(known, minlength=len(CLASSES)) + 1.0
+    trained_on = 0
+    if network is not None:
+        own = ids[make_split(tail, seed=network.seed).labeled]
+        trained_on = int(np.isin(labeled.ids, own[np.isin(targets[own], network.outputs)]).sum())
     return Draw(
         labeled=LabeledExamples(labeled, known, head=frozen.head),
         pools={kind: examples(split.pool) for kind, split in splits.items()},
         targets=targets,
         classes=ClassSpace(CLASSES, tuple(sorted(tail)), tuple((counts / counts.sum()).tolist())),
         tail=tail,
+        trained_on=trained_on,
     )

@@ -37,6 +37,7 @@ def likelihood_cell(cell: Cell, draw: Draw) -> Result:
                 classes=classes,
                 config=ENTRIES[cell.entry].config,
                 seed=cell.ranker,
+                provenance=draw.provenance(),
             )
             found = calibration(miner.judge(pool).rarity, np.isin(truth, draw.tail), name)
             figures |= found.figures

@@ -72,12 +72,14 @@ def _after(cell: Cell, draw: Draw, everything: Examples, told: Simulation) -> Re
     known = np.concatenate([np.arange(len(draw.labeled)), told.served])
     is_open[known] = False
     left = everything.take(np.flatnonzero(is_open))
+    targets = draw.targets[everything.ids[known]]
     miner = fit_miner(
-        LabeledExamples(everything.take(known), draw.targets[everything.ids[known]]),
+        LabeledExamples(everything.take(known), targets),
         left,
         classes=draw.classes,
         config=ENTRIES[cell.entry].config,
         seed=cell.ranker,
+        provenance=draw.provenance(mined=len(told.served)),
     )
     rare = np.isin(draw.targets[left.ids], draw.tail)
     return calibration(miner.judge(left).rarity, rare, "after_rounds")

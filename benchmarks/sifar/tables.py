@@ -14,6 +14,7 @@ from models.scorers import SCORERS
 
 _FROZEN: tuple[FrozenName, ...] = ("cnn", "eff")
 _RANKED = ("ap", "auc", "average_f", "p@50", "p@100", "p@500", "p@2000", "found@500")
+_BY_CLASS = ("rarefirst", "tail_mass_rc", "tail_mass", "paper")
 _RECALL = ("recall@2000.rarer", "recall@2000.rare")
 
 
@@ -60,7 +61,7 @@ def page(told: Told) -> str:
         blocks += _labels(told, frozen)
     for frozen in _FROZEN:
         blocks += _rounds(told, frozen)
-    blocks += [*_paper(told), *_likelihood(told), *_refusals(told.lines)]
+    blocks += [*_tail_classes(told), *_paper(told), *_likelihood(told), *_refusals(told.lines)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -168,6 +169,31 @@ def _rounds(told: Told, frozen: FrozenName) -> Iterator[str]:
     yield f"## Five rounds of 200 labels, natural pool (74 rare), {frozen.upper()}"
     head = ["scorer", *(f"after {200 * turn}" for turn in range(1, 6)), "mean of the five"]
     yield table([*head, "of the rarer", "of the other", "CPU s a round"], rows)
+
+
+def _tail_classes(told: Told) -> Iterator[str]:
+    """Which share of each tail class is found, by name."""
+    rows = []
+    for frozen in _FROZEN:
+        for tail in told.tails:
+            for entry in _BY_CLASS:
+                ranked = told.lines.get(Case("rank", frozen, None, entry, tail))
+                played = told.lines.get(Case("rounds", frozen, None, entry, tail))
+                for name, which in zip(tail.split(","), ("rarer", "rare"), strict=True):
+                    figures = [
+                        _figure(ranked, f"uniform.recall@2000.{which}"),
+                        _figure(ranked, f"natural.recall@500.{which}"),
+                        _figure(played, f"recall.{which}"),
+                    ]
+                    if any(figures):
+                        rows.append([f"{frozen.upper()}, {name} ({which}), {entry}", *figures])
+    if not rows:
+        return
+    yield "## Found of each tail class"
+    yield table(
+        ["case", "uniform pool, first 2,000", "natural pool, first 500", "natural, five rounds"],
+        rows,
+    )
 
 
 def _paper(told: Told) -> Iterator[str]:
