@@ -32,6 +32,7 @@ _ENOUGH = 8  # labels of the tail, and of the rest, that our queue did not choos
 _SLOPE_SPREAD, _OFFSET_SPREAD = 0.5, 1.0
 #: Within this factor the pool does not contradict the labels: its own estimate is no better.
 _CONTRADICTS = 4.0
+_SAME = 1.5  # factor below which priors are the labels' own word
 _FARTHEST = 10.0  # by which the model that is used may be shifted against the folds'
 _POOL_ROWS = 20_000  # more say no more
 
@@ -42,7 +43,7 @@ class Calibration:
 
     Attributes:
         slope: above 0. offset: added after it.
-        share: of the tail in the pool; NaN where it was not looked for.
+        share: of the tail in the pool; 0 where it was not looked for.
         labels: tail labels that it was fitted on.
         method: ``priors``: too few labels, the log-odds at the priors stay as they are; ``platt``:
             fitted, at the priors' share; or fitted, at the share that the pool's log-odds speak of.
@@ -50,7 +51,7 @@ class Calibration:
 
     slope: float = 1.0
     offset: float = 0.0
-    share: float = float("nan")
+    share: float = 0.0
     labels: int = 0
     method: Method = "priors"
 
@@ -111,6 +112,7 @@ def calibrate(
     *,
     classes: ClassSpace,
     chosen: BoolArray | None = None,
+    weights: FloatArray | None = None,
 ) -> Calibration:
     """Fit the line on out-of-fold log-odds.
 
@@ -121,33 +123,46 @@ def calibrate(
         pool: log-odds of unlabeled rows, at the same priors.
         classes: names, tail and priors. Without priors the share of the tail is the pool's word.
         chosen: (N,) labels that our queue chose for their likelihood; None: no label.
+        weights: (N,) how many labels each stands for, where some were left out; None: one each.
     Raises: ShapeError: if shapes do not fit, or log-odds are not finite.
     Source: Platt 1999; Saerens et al. 2002 for the shares (its likelihood, maximised directly).
     """
     chosen = np.zeros(len(targets), dtype=bool) if chosen is None else chosen
+    counts = np.ones(len(targets)) if weights is None else np.asarray(weights, np.float64)
     _check(log_odds, targets, pool, chosen)
     is_tail = np.isin(targets, classes.tail)
-    known = int(is_tail[chosen].sum()), int((~is_tail[chosen]).sum())
+    known = float(counts[chosen & is_tail].sum()), float(counts[chosen & ~is_tail].sum())
     fair, labels = ~chosen, int(is_tail[~chosen].sum())
-    if min(labels, int(fair.sum()) - labels) < _ENOUGH or not len(pool.used):
+    if not enough(labels, int(fair.sum()) - labels) or not len(pool.used):
         return Calibration(labels=labels)
-    priors = priors_of(classes, np.bincount(targets, minlength=classes.size))
-    told, own = float(priors[list(classes.tail)].sum()), labels / int(fair.sum())
+    priors = priors_of(classes, np.bincount(targets, weights=counts, minlength=classes.size))
+    told = float(priors[list(classes.tail)].sum())
+    own = float(counts[fair & is_tail].sum() / counts[fair].sum())
     # At the labels' own shares every label counts alike: the surest fit, and what the pool's
     # share is asked of.
     moved = _logit(own) - _logit(told)
     odds = np.asarray(log_odds, float)[fair]
-    slope, offset = _platt(odds + moved, is_tail[fair], np.ones(len(odds)))
+    slope, offset = _platt(odds + moved, is_tail[fair], counts[fair])
     offset += slope * moved
     share = _share_in_pool(slope * np.asarray(pool.held_out, float) + offset, own, known)
-    if classes.class_priors is None or max(share / told, told / share) > _CONTRADICTS:
+    # Priors that differ from the labels' own shares were learned elsewhere, and are surer.
+    hearsay = _apart(told, own) < _SAME and _apart(share, told) > _CONTRADICTS
+    if classes.class_priors is None or hearsay:
         method: Method = "platt, shares of the pool"
         offset += _logit(share) - _logit(own)
+    elif told * float(counts[fair & ~is_tail].sum()) < _ENOUGH:
+        # So few labels of the rest say nothing of how many of them look rare in such a pool.
+        return Calibration(labels=labels)
     else:
         method, share = "platt", told
-        slope, offset = _platt(odds, is_tail[fair], _weights(targets[fair], priors))
+        slope, offset = _platt(odds, is_tail[fair], _to_priors(counts[fair], targets[fair], priors))
     offset += _match(pool, slope, offset)
     return Calibration(slope, offset, share, labels, method)
+
+
+def enough(tail: int, rest: int) -> bool:
+    """Whether so many labels that our queue did not choose can be fitted on."""
+    return min(tail, rest) >= _ENOUGH
 
 
 def priors_of(classes: ClassSpace, seen: NDArray[np.integer] | FloatArray) -> NDArray[np.float64]:
@@ -171,6 +186,10 @@ def tail_log_odds(
     return odds
 
 
+def _apart(one: float, other: float) -> float:
+    return max(one / other, other / one)
+
+
 def _logit(share: float) -> float:
     return float(logit(share))
 
@@ -186,15 +205,18 @@ def _check(log_odds: FloatArray, targets: IntArray, pool: PoolLogOdds, chosen: B
         raise ShapeError("found log-odds that are not finite; expected numbers")
 
 
-def _weights(targets: IntArray, priors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,) what each label counts, so that the classes come to their priors.
+def _to_priors(
+    weights: NDArray[np.float64], targets: IntArray, priors: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(N,) weights, so that the classes come to their priors.
 
     The sum is the number of equal weights that these unequal ones are worth.
     """
-    counts = np.bincount(targets, minlength=len(priors))
-    each = priors[targets] / counts[targets]
-    weights: NDArray[np.float64] = each * each.sum() / (each**2).sum()
-    return weights
+    sums = np.bincount(targets, weights=weights, minlength=len(priors))
+    ratio = priors[targets] / sums[targets]
+    scale = (weights * ratio).sum() / (weights * ratio**2).sum()
+    found: NDArray[np.float64] = weights * ratio * scale
+    return found
 
 
 def _platt(
@@ -218,7 +240,7 @@ def _platt(
     return float(np.exp(found[0])), float(found[1])
 
 
-def _share_in_pool(log_odds: NDArray[np.float64], told: float, known: tuple[int, int]) -> float:
+def _share_in_pool(log_odds: NDArray[np.float64], told: float, known: tuple[float, float]) -> float:
     """The share of the tail that makes the pool's log-odds most likely.
 
     Args:

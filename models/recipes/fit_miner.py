@@ -20,8 +20,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from models.config import MinerConfig
+from models.calibration import Calibration, from_part
+from models.config import MinerConfig, RecalibrationConfig
 from models.errors import ConfigError, CorruptVersion
+from models.held_out import calibrated, fit_calibration
 from models.holdouts import UNKNOWN, Provenance
 from models.label_head import LabelHead
 from models.recalibration import RecalibrationLayer
@@ -51,6 +53,7 @@ from models.types import (
 logger = logging.getLogger(__name__)
 
 _CARD, _TENSORS = "miner.json", "miner.safetensors"
+_CALIBRATION = "calibration"
 _ROWS = 8192  # of a batch where there is no layer to compute
 
 
@@ -79,6 +82,7 @@ class Miner:
         choice: how ``scorer: auto`` chose, with figures; empty where a scorer was named.
         metrics: figures of the fit.
         classes: the classes and the tail it was fitted for.
+        calibration: how likelihoods at the priors become the ``rarity`` of a judgement.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class Miner:
         judge: RareFirst | None,
         metrics: dict[str, float],
         choice: str = "",
+        calibration: Calibration | None = None,
     ) -> None:
         self.kind = kind
         self.explanation = explanation
@@ -100,6 +105,7 @@ class Miner:
         self.config = config
         self.classes = classes
         self.metrics = metrics
+        self.calibration = calibration or Calibration()
         self._scorer = scorer
         self._head = head
         self._judge = judge
@@ -169,7 +175,7 @@ class Miner:
         for rows, logits in _batches(layers, examples):
             if judge is not None:
                 rare, odds = judge.weigh_up(logits[0])
-                rarity[rows] = rare.clamp_(0, 1).numpy()
+                rarity[rows] = calibrated(rare.clamp_(0, 1), self.calibration).numpy()
                 look(rows, logits[0], odds)
             if head is None:
                 continue
@@ -193,6 +199,7 @@ class Miner:
             arrays |= {f"judge.{name}": value for name, value in self._judge.state().items()}
         if self._head is not None:
             arrays |= self._head.state()
+        arrays[_CALIBRATION] = self.calibration.state()
         card = _MinerCard(
             kind=self.kind,
             explanation=self.explanation,
@@ -241,6 +248,7 @@ class Miner:
             judge=judge,
             metrics=card.metrics,
             choice=card.choice,
+            calibration=from_part(arrays, _CALIBRATION),
         )
 
 
@@ -265,7 +273,7 @@ def fit_miner(
         seed: of everything random; the same input and seed give the same miner.
         judges: whether ``judge`` will be asked; without it only what orders the queue is fitted,
             and ``judge`` knows no likelihood but where ``rarefirst`` orders.
-        provenance: how the labels came to be, for the backtest of ``auto``.
+        provenance: how the labels came to be, for the backtest of ``auto`` and the calibration.
         progress: told after each part.
 
     Raises:
@@ -299,8 +307,20 @@ def fit_miner(
     else:
         scorer = _scorer(kind)(config).fit(labeled, pool, classes=classes, seed=seed)
     metrics = {"labels": float(len(labeled)), "pool": float(len(pool))}
+    calibration = Calibration()
     if judge is not None:
-        metrics |= judge.metrics
+        # What the frozen model has seen looks surer than the pool ever will.
+        if judges and not provenance.trained_on:
+            calibration = fit_calibration(
+                judge,
+                labeled,
+                pool,
+                classes=classes,
+                config=RecalibrationConfig(form=config.recalibration),
+                unbiased=provenance.unbiased,
+                seed=seed,
+            )
+        metrics |= judge.metrics | calibration.metrics
     metrics |= choice.figures
     for words in (choice.reason, explanation if kind != asked.scorer else ""):
         if words:
@@ -316,6 +336,7 @@ def fit_miner(
         judge=judge,
         metrics=metrics,
         choice=choice.reason,
+        calibration=calibration,
     )
 
 

@@ -84,6 +84,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
                 "frozen_model": _frozen_model(context),
                 KEY: fit_settings(context),
                 NOTES: list(own.notes),
+                "calibration": miner.calibration.method,
             },
             metrics=miner.metrics,
             seed=settings.seed,

@@ -116,6 +116,25 @@ def test_mined_labels_do_not_shape_it() -> None:
     assert found.labels == everything.targets[fair].sum()
 
 
+def test_labels_that_were_left_out_are_stood_for() -> None:
+    labels = draw(11, size=6000, share=0.05, told_at=0.05)
+    pool = draw(12, size=4000, share=0.05, told_at=0.05)
+    rare = np.flatnonzero(labels.targets)
+    common = np.flatnonzero(labels.targets == 0)
+    kept = np.concatenate([rare, common[::5]])
+    stands = np.where(labels.targets[kept] == 1, 1.0, len(common) / len(common[::5]))
+    whole = calibrate(labels.told, labels.targets, same(pool.told), classes=at(0.05))
+    part = calibrate(
+        labels.told[kept], labels.targets[kept], same(pool.told), classes=at(0.05), weights=stands
+    )
+    assert part.slope == pytest.approx(whole.slope, rel=0.15)
+    assert part.likelihood(pool.told) == pytest.approx(whole.likelihood(pool.told), abs=0.1)
+    blind = calibrate(
+        labels.told[kept], labels.targets[kept], same(pool.told), classes=ClassSpace(NAMES, (1,))
+    )
+    assert error(part, pool) < error(blind, pool) + 0.01
+
+
 def test_the_model_that_is_used_is_shifted_to_what_the_folds_expect() -> None:
     labels = draw(7, size=3000, share=0.05, told_at=0.05)
     pool = draw(8, size=6000, share=0.05, told_at=0.05)
