@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from benchmarks.sifar.cells import Cell, Result, Task
+from benchmarks.sifar.cnn import CnnKey
 from benchmarks.sifar.pictures import CLASSES, PER_CLASS
 
 TAIL = "cat,truck"
@@ -23,6 +25,20 @@ def write_features(cache: Path) -> None:
     features = centers + draws.normal(scale=0.5, size=centers.shape)
     (cache / "eff").mkdir(parents=True)
     np.save(cache / "eff/features.npy", features.astype(np.float16))
+
+
+def write_network(cache: Path, key: CnnKey) -> None:
+    """What a training of the CNN leaves: features, logits and its last layer."""
+    draws = np.random.default_rng(1)
+    features = draws.normal(size=(len(CLASSES) * PER_CLASS, 3)).astype(np.float16)
+    weight = draws.normal(size=(len(key.outputs), 3)).astype(np.float32)
+    bias = np.zeros(len(weight), dtype=np.float32)
+    folder = cache / key.name
+    folder.mkdir()
+    np.save(folder / "features.npy", features)
+    np.save(folder / "logits.npy", features.astype(np.float32) @ weight.T)
+    layer = {"classifier.weight": weight, "classifier.bias": bias}
+    save_file(layer, folder / "checkpoint.safetensors")
 
 
 def ranked(ap: float, **more: float) -> Result:

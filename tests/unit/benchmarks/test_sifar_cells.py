@@ -25,7 +25,7 @@ from models.config import MinerConfig
 from models.scorers import SCORERS
 from models.types import Examples
 
-from .sifar_cells import TAIL, cell, write_features
+from .sifar_cells import TAIL, cell, write_features, write_network
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,34 @@ def test_a_draw_tells_the_scorer_nothing_of_the_truth(cache: Path) -> None:
     priors = draw.classes.class_priors
     assert priors is not None
     assert priors[draw.tail[0]] == pytest.approx(5 / (sum(LABELS) + len(CLASSES)))
+
+
+def test_knows_which_labels_the_network_was_trained_on(cache: Path) -> None:
+    write_network(cache, CnnKey(tail_of(TAIL), 0))
+    same, other = (draw_of(replace(cell(draw=draw), frozen="cnn"), cache) for draw in (0, 2))
+    assert same.trained_on == len(same.labeled)
+    # Of the largest classes all pictures that can be labeled were drawn both times.
+    assert len(other.labeled) * 0.75 < other.trained_on < len(other.labeled)
+    assert same.labeled.examples.logits is not None
+    assert draw_of(cell(), cache).trained_on == 0
+    mined = other.provenance(mined=3).unbiased
+    assert mined is not None
+    assert len(mined) == len(other.labeled) + 3
+    assert mined.sum() == len(other.labeled)
+
+
+def test_a_blind_network_has_a_head_over_the_others(cache: Path) -> None:
+    key = CnnKey(tail_of(TAIL), 0, blind=True)
+    write_network(cache, key)
+    one = Cell("rank", "cnn", TAIL, 11, 0, "entropy", 11)
+    labeled = draw_of(one, cache).labeled
+    assert labeled.examples.logits is None
+    assert labeled.head is not None
+    assert labeled.head.label.tolist() == key.outputs
+    # Features and head are random here: so is the order.
+    figures = work.compute_cell(one, cache, "").figures
+    assert figures["uniform.ap"] == pytest.approx(0.2, abs=0.02)
+    assert "tail" in work.compute_cell(replace(one, entry="tail_mass"), cache, "").refused
 
 
 def test_no_tail_label_leaves_the_rest_alone(cache: Path) -> None:

@@ -108,6 +108,7 @@ def test_speed_is_read_from_its_own_benchmark(tmp_path: Path) -> None:
 
 def full(ap: float, places: int) -> Result:
     figures = {"uniform.ap": ap, "natural.ap": ap, "seconds.fit": 1.0}
+    figures |= {"uniform.recall@2000.rarer": 0.3, "natural.recall@500.rarer": 0.4}
     figures |= {"uniform.seconds.rank": 0.1, "natural.seconds.rank": 0.1}
     return Result(figures, {"uniform.found": [float(min(n, 4800)) for n in CURVE_AT[:places]]})
 
@@ -139,6 +140,7 @@ def test_writes_json_page_and_pictures(tmp_path: Path, monkeypatch: pytest.Monke
     assert "| uniform pool, EFF, AP | .698 (regularised tail mass) | .74 |" in page
     assert page.index("| rarefirst |") < page.index("| random |")
     assert "![sifar10-precision-recall.png]" in page
+    assert "| CNN, deer (rarer), rarefirst | .300 +- .000 | .400 +- .000 |  |" in page
     assert (tmp_path / "sifar10-precision-recall.png").read_bytes().startswith(b"\x89PNG")
 
 
