@@ -28,7 +28,10 @@ _CHUNK = 4096
 
 
 class Diversity:
-    """Cover the pool, starting from what is labeled, where anything is. Needs nothing."""
+    """Cover the pool, starting from what is labeled, where anything is.
+
+    Needs nothing.
+    """
 
     needs: ClassVar[Needs] = Needs()
 
@@ -83,6 +86,11 @@ def farthest_first(pool: Examples, centers: FloatArray, budget: int) -> IntArray
     size = min(max(budget, 0), len(pool))
     if not size:
         return np.empty(0, dtype=np.int64)
+    if not bool((np.diff(pool.ids) > 0).all()):
+        # By id: in single precision the last digits, which part copies of an example, depend on
+        # where it stands.
+        by_id = np.argsort(pool.ids)
+        return by_id[farthest_first(pool.take(by_id), centers, budget)]
     points, covered = _comparable(pool, centers)
     squares = _squares(points)
     nearest = torch.full((len(points),), torch.inf)

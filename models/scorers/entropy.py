@@ -9,7 +9,9 @@ from models.scorers.softmax import Logs, SoftmaxScorer, entropy_of
 
 
 class Entropy(SoftmaxScorer):
-    """-sum_k p_k ln p_k, in [0, ln K]. Needs the original head, and no labels beside it.
+    """Least decided first: -sum_k p_k ln p_k, in [0, ln K].
+
+    Needs the original head, and no labels beside it.
 
     Source: METHODS section 5.
     """

@@ -24,7 +24,9 @@ Explorer = Callable[[NDArray[np.bool_]], int]
 
 
 class HalR(Margin):
-    """HAL-R: exploit by margin, or explore uniformly. Needs the original head only.
+    """HAL-R: by a coin, exploit by margin or explore uniformly.
+
+    Needs the original head, and no labels beside it.
 
     Attributes:
         exploit: probability of a pick by margin [S].
@@ -58,11 +60,11 @@ class HalR(Margin):
 
 
 class HalG(HalR):
-    """HAL-G: exploit by margin, or explore where the labels and what was explored are thin.
+    """HAL-G: by a coin, exploit by margin or explore where labels are thin.
 
     Explores at the smallest u(x) = sum_a exp(-|x - a|^2 / delta) in features standardised on the
-    pool, delta the median squared distance between pool rows [O]. Without any label the first look
-    is a uniform one. Needs the original head only.
+    pool, delta the median squared distance between pool rows [O]; what was explored counts like a
+    label. Without any label the first look is a uniform one. Needs the original head only.
     """
 
     def __init__(self, config: MinerConfig) -> None:

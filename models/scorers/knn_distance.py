@@ -12,7 +12,7 @@ _MOST = 5000  # labeled rows that are kept
 
 
 class KnnDistance(NearestScorer):
-    """Mean distance to the ten nearest labels outside of the tail, in standardised features [O].
+    """Mean distance to the ten nearest labels outside of the tail, standardised [O].
 
     Of more than 5,000 such labels a random part is kept. Needs a label outside of the tail; where
     no class is in the tail, any label.

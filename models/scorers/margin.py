@@ -9,7 +9,9 @@ from models.scorers.softmax import Logs, SoftmaxScorer
 
 
 class Margin(SoftmaxScorer):
-    """p_(2) - p_(1), the two largest shares, in [-1, 0]. Needs the original head only.
+    """Nearest to the border between two classes first: p_(2) - p_(1), in [-1, 0].
+
+    Needs the original head, and no labels beside it.
 
     Source: METHODS section 6; the exploiting half of HAL.
     """

@@ -9,7 +9,9 @@ from models.scorers.softmax import Logs, SoftmaxScorer
 
 
 class MaxScore(SoftmaxScorer):
-    """1 - max_k p_k, in [0, 1 - 1/K]. Needs the original head, and no labels beside it.
+    """Least confident first: 1 - max_k p_k, in [0, 1 - 1/K].
+
+    Needs the original head, and no labels beside it.
 
     Source: METHODS section 5.
     """

@@ -89,7 +89,7 @@ class Needs:
         """For a table: the needs in a few words."""
         words = []
         if self.classes:
-            words.append("labels" if self.classes == 1 else f"labels of {self.classes} classes")
+            words.append("labels" if self.classes == 1 else "labels of two classes")
         if self.head_labels:
             words.append("labels of common classes")
         if self.tail:

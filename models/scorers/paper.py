@@ -33,10 +33,11 @@ _NO_SHARE = -1e4  # a logarithm whose power is 0: of a class that the head has n
 
 
 class Paper:
-    """Reconstruction error of the softmax of re-calibrated logits; it does not know the tail list.
+    """MMM22: error of an autoencoder on the softmax of re-calibrated logits.
 
-    The paper's layer (focal loss, early stopping) and the released code's space; an ensemble of
-    ``members``, since one autoencoder's seed decides more than anything else (METHODS section 16).
+    It does not look at the tail list. The paper's layer (focal loss, early stopping) and the
+    released code's space; an ensemble of ``members``, since one autoencoder's seed decides more
+    than anything else (METHODS section 16).
     Needs labels of two classes.
     """
 
@@ -130,7 +131,7 @@ class Paper:
 
 
 class PaperLogit(Paper):
-    """The paper's text: logits are reconstructed, the error is taken between softmaxes.
+    """MMM22 as its text has it: logits are reconstructed, the error is between softmaxes.
 
     Needs labels of two classes.
     """
@@ -142,7 +143,7 @@ class PaperLogit(Paper):
 
 
 class PaperReleased(Paper):
-    """The released code: cross-entropy for 15 epochs, then one autoencoder for 15 epochs.
+    """MMM22 as released: cross-entropy for 15 epochs, then one autoencoder for 15 epochs.
 
     With few labels these epochs train next to nothing. Needs labels of two classes.
     """
@@ -158,7 +159,7 @@ class PaperReleased(Paper):
 
 
 class PaperNoRc(Paper):
-    """Without re-calibration: the softmax of the original head is reconstructed.
+    """MMM22 without re-calibration: the softmax of the original head is reconstructed.
 
     Needs labels, for the autoencoder, and the original head.
     """

@@ -14,7 +14,10 @@ from models.types import ClassSpace, Examples, LabeledExamples, RankedQueue
 
 
 class Random:
-    """A uniform permutation by seed. Needs nothing."""
+    """A uniform permutation by seed.
+
+    Needs nothing.
+    """
 
     needs: ClassVar[Needs] = Needs()
 

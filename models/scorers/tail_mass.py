@@ -21,10 +21,10 @@ from models.types import ClassSpace, Examples, LabeledExamples
 
 
 class TailMass(SoftmaxScorer):
-    """sum of p_k over the tail. Needs a tail class and the original head.
+    """The tail's share of the original head's softmax.
 
-    Where a plain head is fitted, a tail class must have a label; of the frozen model's own head it
-    is believed that it knows them.
+    Needs a tail class and the original head. Where a plain head is fitted, a tail class must have
+    a label; of the frozen model's own head it is believed that it knows them.
 
     Source: METHODS section 16, consequence 5.
     """
@@ -60,7 +60,7 @@ class TailMass(SoftmaxScorer):
 
 
 class TailMassAdjusted(TailMass):
-    """The same after prior scaling: q_k = p_k / pi_k, with pi_k the class's share of the labels.
+    """The tail's share after prior scaling: q_k = p_k / pi_k, pi_k the class's share of the labels.
 
     Equal to adjusting logits by -ln pi_k. Of a head that was trained on other labels, or on
     re-weighted ones, the labels' shares are not the priors that it learned. Needs a tail class
@@ -92,9 +92,10 @@ class TailMassAdjusted(TailMass):
 
 
 class TailMassRc(TailMass):
-    """The same of the regularised re-calibration layer: features standardised, classes alike, L2.
+    """The tail's share of a regularised re-calibration layer's softmax.
 
-    Needs labels of two classes, one of them of the tail.
+    Features standardised, classes weighed alike, L2. Needs labels of two classes, one of
+    them of the tail.
 
     Source: METHODS section 19; the likelihood half of the default.
     """
@@ -116,9 +117,10 @@ class TailMassRc(TailMass):
 
 
 class TailMassPaperRc(TailMassRc):
-    """The same of the paper's layer: focal loss, inverse frequencies, Adam, early stopping.
+    """The tail's share of the softmax of the paper's re-calibration layer.
 
-    Needs labels of two classes, one of them of the tail.
+    Focal loss, inverse frequencies, Adam, early stopping. Needs labels of two classes, one of
+    them of the tail.
 
     Source: METHODS sections 2 and 19.
     """

@@ -12,7 +12,9 @@ from models.scorers.softmax import Logs, SoftmaxScorer, entropy_of
 
 
 class Went(SoftmaxScorer):
-    """-sum_k q_k ln q_k, with q_k = p_k / (b_k K) and b_k the class's share of the labels.
+    """Weighted Shannon entropy as printed: -sum_k q_k ln q_k, with q_k = p_k / (b_k K).
+
+    b_k is the class's share of the labels.
 
     Not a distribution: q_k passes 1 as soon as p_k passes the skewness ratio b_k K, and the term
     turns negative. So this ranks what looks rare last; it is kept as printed, to compare with.
@@ -37,7 +39,7 @@ class Went(SoftmaxScorer):
 
 
 class WentNorm(Went):
-    """The same with q divided by its sum, so that it is an entropy, in [0, ln K] [O].
+    """Weighted Shannon entropy of q divided by its sum, so that it is an entropy, in [0, ln K].
 
     Needs labels and the original head.
     """
