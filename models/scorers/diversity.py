@@ -86,7 +86,7 @@ def farthest_first(pool: Examples, centers: FloatArray, budget: int) -> IntArray
     size = min(max(budget, 0), len(pool))
     if not size:
         return np.empty(0, dtype=np.int64)
-    if not bool((np.diff(pool.ids) > 0).all()):
+    if (np.diff(pool.ids) < 0).any():
         # By id: in single precision the last digits, which part copies of an example, depend on
         # where it stands.
         by_id = np.argsort(pool.ids)
