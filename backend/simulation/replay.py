@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -91,6 +92,8 @@ def replay(
         raise BackendError(
             f"{folder} cannot be made ({error.strerror}); name another --out"
         ) from error
+    if not os.access(folder, os.W_OK):
+        raise BackendError(f"{folder} cannot be written to; name another --out")
     with opened(dataset, settings, export or ExportOptions()) as found:
         names = class_names(dataset, found)
         model = SimulatedModel(settings, names)
@@ -101,7 +104,8 @@ def replay(
         games = _games(conditions, plan.repeats, scorers, model, features, folder, watch)
     report = _report(conditions, plan, found, features, model.words, dataset, games)
     write_atomically(folder / "simulate.json", report.model_dump_json(indent=2))
-    title = f"Rare ones found of {report.total}, in a pool of {report.pool:,} ({dataset.name})"
+    name = dataset.resolve().name  # also of "."
+    title = f"Rare ones found of {report.total}, in a pool of {report.pool:,} ({name})"
     write_png(folder / "simulate.png", report.curves(), title=title, total=report.total)
     write_html(folder / "simulate.html", report.curves(), title=title, total=report.total)
     return report, folder

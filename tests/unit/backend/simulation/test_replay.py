@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -124,6 +125,14 @@ def test_what_is_no_data_set(tmp_path: Path, tiny: Settings) -> None:
     (tmp_path / "notes.txt").write_text("cat: 3")
     with pytest.raises(BackendError, match="cannot be read as JSON"):
         _replay(tiny, tmp_path / "notes.txt")
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_before_any_work(
+    tmp_path: Path, tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path or mode != os.W_OK)
+    with pytest.raises(BackendError, match="cannot be written to; name another --out"):
+        replay(tiny, tmp_path / "nothing", QUICK, out=tmp_path)
 
 
 def test_an_export(tmp_path: Path, tiny: Settings) -> None:
