@@ -128,6 +128,8 @@ def _notes(report: BacktestReport) -> list[str]:
 
 
 def _advice(found: ProjectBacktest) -> str:
+    if all(result.scorer != found.scorer for result in found.report.results):
+        return f"The project's scorer, {found.scorer}, was not among them."
     return (
         f"The project's scorer is {found.scorer}; RAREFIRST_SCORER={found.report.chosen} (or "
         f'{{"scorer": "{found.report.chosen}"}} in its extra params) changes it.'

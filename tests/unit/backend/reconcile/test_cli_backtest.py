@@ -160,7 +160,11 @@ def test_errors_say_what_was_found_and_what_to_do(
     assert "found scorers 'best'; expected some of rarefirst" in refused
     assert "Traceback" not in refused
     project.store.write("tail.json", Tail(names=("red",)))
-    assert "found" not in say("backtest", "--scorers", "random", "--repeats", "2").stderr
+    one = say("backtest", "--scorers", "random", "--repeats", "2")
+    assert "found" not in one.stderr
+    # Nothing is advised against a scorer that was not looked at.
+    assert "The project's scorer, rarefirst, was not among them." in one.stdout
+    assert "RAREFIRST_SCORER" not in one.stdout
     project.store.write("tail.json", Tail())
     assert "no class is in the tail" in say("backtest", fails=True).stderr
     project.store.path("sync.json").unlink()
