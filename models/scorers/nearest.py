@@ -21,11 +21,12 @@ from models.errors import ShapeError
 from models.scorers.base import State, check_labeled, check_shapes, head_of_queue
 from models.scorers.best import Contenders
 from models.scorers.needs import Needs, check_needs
-from models.streaming import batch_rows, feature_batches, refuse_infinite
+from models.streaming import feature_batches, refuse_infinite
 from models.types import ClassSpace, Examples, FloatArray, IntArray, LabeledExamples, RankedQueue
 
 _SINGLE_PRECISION = 1e-2  # by which a distance may be wrong there, with room to spare
 _CHUNK = 2048  # references that distances are computed to at a time
+_ROWS = 512  # of the pool at a time: fewer make narrow products
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class NearestScorer(ABC):
         references = torch.from_numpy(space.references).to(dtype)
         squares = (references**2).sum(dim=1)
         found = []
-        for start, features in feature_batches(examples, batch_rows(3 * width, _CHUNK)):
+        for start, features in feature_batches(examples, _ROWS):
             points = features.to(dtype) - mean
             points = points @ onto if onto.ndim == 2 else points * onto
             distances = self._nearest(points, references, squares)
