@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import product
 
 from benchmarks.sifar.cells import Cell, CellStore, FrozenName
-from benchmarks.sifar.entries import ENTRIES
 from models.scorers import SCORERS
 
 #: Tail choices and draws that are reported, and those on which everything was chosen.
@@ -48,7 +47,6 @@ class Plan:
             cell
             for frozen, tail, draw in product(self.frozen, self.tails, self.draws)
             for cell in _of_draw(frozen, tail, draw, first=draw == self.draws[0])
-            if self.draws.index(draw) < (ENTRIES[cell.entry].draws or len(self.draws))
         ]
 
 

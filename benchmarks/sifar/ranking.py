@@ -14,7 +14,13 @@ from benchmarks.sifar.pictures import CLASSES
 from benchmarks.sifar.split import PoolKind
 from benchmarks.sifar.watched import Watched
 from models.errors import ModelError
-from models.metrics import found_at, mining_metrics, precision_at, recall_by_class
+from models.metrics import (
+    found_at,
+    mining_metrics,
+    precision_at,
+    published_budgets,
+    recall_by_class,
+)
 from models.scorers import SCORERS
 from models.types import IntArray
 
@@ -61,7 +67,7 @@ def rank_cell(cell: Cell, draw: Draw) -> Result:
 def of_queue(
     order: IntArray, in_pool: Sequence[int], tail: tuple[int, int], kind: PoolKind
 ) -> dict[str, float]:
-    """All figures of a queue; those of a whole ranking only where it is one.
+    """All figures of a queue; AP only of a whole one, AUC and F of one that reaches their budgets.
 
     Args:
         order: (B,) class of the n-th task.
@@ -71,10 +77,12 @@ def of_queue(
     """
     hits = np.isin(order, tail)
     figures: dict[str, float] = {}
-    if len(order) == sum(in_pool):
-        metrics = mining_metrics(hits, int(hits.sum()))
-        figures["ap"], figures["auc"] = metrics.average_precision, metrics.auc
-        figures["average_f"] = metrics.average_f
+    budgets = published_budgets(sum(in_pool))
+    if len(order) >= budgets[-1]:
+        metrics = mining_metrics(hits, sum(in_pool[k] for k in tail), budgets=budgets)
+        figures["auc"], figures["average_f"] = metrics.auc, metrics.average_f
+        if len(order) == sum(in_pool):
+            figures["ap"] = metrics.average_precision
     figures |= {f"p@{n}": precision_at(hits, n) for n in PRECISION_AT}
     figures |= {f"found@{n}": float(found_at(hits, n)) for n in FOUND_AT}
     for n in RECALL_AT:

@@ -178,11 +178,18 @@ def test_ranks_both_pools(cache: Path) -> None:
 
 
 def test_a_head_has_no_figures_of_the_whole(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = Entry(MinerConfig(scorer="random"), head=2000)
-    monkeypatch.setattr("benchmarks.sifar.ranking.ENTRIES", {"random": entry})
-    figures = work.compute_cell(cell(), cache, "").figures
-    assert "uniform.ap" not in figures
-    assert 0.15 < figures["uniform.p@2000"] < 0.25
+    whole = work.compute_cell(cell(), cache, "").figures
+    for head in (2000, 9000):
+        entry = Entry(MinerConfig(scorer="random"), head=head)
+        monkeypatch.setattr("benchmarks.sifar.ranking.ENTRIES", {"random": entry})
+        figures = work.compute_cell(cell(), cache, "").figures
+        assert "uniform.ap" not in figures
+        assert figures["uniform.p@2000"] == whole["uniform.p@2000"]
+        # AUC and F end at a budget of 9,000 and its fraction of the natural pool.
+        assert figures.get("uniform.auc") == (whole["uniform.auc"] if head == 9000 else None)
+        assert figures.get("natural.average_f") == (
+            whole["natural.average_f"] if head == 9000 else None
+        )
 
 
 def test_a_refusal_is_a_result(cache: Path) -> None:
