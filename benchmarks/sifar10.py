@@ -62,7 +62,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tails", nargs="+", help="choices of tail classes: cat,truck deer,horse")
     parser.add_argument("--draws", nargs="+", type=int, help="seeds of the draws")
     parser.add_argument("--develop", action="store_true", help="tail classes and draws to try on")
-    parser.add_argument("--again", type=_names, default=(), help="lines to compute anew")
+    parser.add_argument(
+        "--again", type=_names, default=(), help="compute these lines anew; not to go on"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--estimate", action="store_true", help="say what is left to do, and stop")
     parser.add_argument("--table", action="store_true", help="compute nothing")

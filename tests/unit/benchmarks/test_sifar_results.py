@@ -89,6 +89,10 @@ def test_ahead_means_beyond_both_spreads(tmp_path: Path, rival: float, *, met: b
     found = goals(gather(list(results), stored(tmp_path, results)), TAILS, tmp_path / "none")
     reached = find(found, "against GALAXY").reached
     assert reached[TAILS[0]].met is met
+    assert f"58.0 +- 2.8 to {max(rival, 20):.1f} +- 2.8 (direct_on_tail)" in reached[ALL].words
+    one_draw = [one for one in results if one.draw == 10]
+    found = goals(gather(one_draw, stored(tmp_path, {})), TAILS, tmp_path / "none")
+    assert find(found, "against GALAXY").reached[ALL].met is None
     assert reached[TAILS[1]].met is None
 
 
