@@ -194,7 +194,10 @@ def main() -> None:
         return
     missing = [cell for cell in cells if store.get(cell) is None]
     if missing and not given.table:
-        prepare(missing, given.archive, given.cache, given.workers)
+        try:
+            prepare(missing, given.archive, given.cache, given.workers)
+        except FileNotFoundError as error:
+            raise SystemExit(str(error)) from None
         compute(missing, expected, given.cache, given.workers)
     out = given.out or (given.cache / "develop.json" if given.develop else RESULTS / "sifar10.json")
     write_results(given, cells, store, out)

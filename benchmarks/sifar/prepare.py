@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from benchmarks.sifar.cells import Cell
 from benchmarks.sifar.cnn import CnnKey, CnnReport, frozen_cnn
 from benchmarks.sifar.draws import cnn_key
 from benchmarks.sifar.eff import frozen_eff
 from benchmarks.sifar.pictures import read_pictures
+from benchmarks.sifar.processes import single_thread_variables, start_worker
 
 
 def prepare(cells: Sequence[Cell], archive: Path, cache: Path, workers: int) -> None:
@@ -34,9 +32,9 @@ def prepare(cells: Sequence[Cell], archive: Path, cache: Path, workers: int) -> 
     if not missing:
         return
     read_pictures(archive, cache)
-    os.environ["OMP_NUM_THREADS"] = "1"
+    single_thread_variables()
     context = multiprocessing.get_context("spawn")
-    with context.Pool(min(workers, len(missing)), initializer=_one_thread) as pool:
+    with context.Pool(min(workers, len(missing)), initializer=start_worker) as pool:
         pool.starmap(_prepare_one, [(key, archive, cache) for key in missing], chunksize=1)
 
 
@@ -53,10 +51,6 @@ def reports(cells: Sequence[Cell], cache: Path) -> dict[str, CnnReport]:
         for name, path in paths.items()
         if path.exists()
     }
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _prepare_one(key: CnnKey | None, archive: Path, cache: Path) -> None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import torch
 
 from benchmarks.sifar.cells import Cell, CellStore, Result
 from benchmarks.sifar.draws import Draw, draw_of
 from benchmarks.sifar.likelihood import likelihood_cell
+from benchmarks.sifar.processes import single_thread_variables, start_worker
 from benchmarks.sifar.ranking import rank_cell
 from benchmarks.sifar.rounds import rounds_cell
 from benchmarks.stage import say
@@ -95,8 +91,7 @@ def compute(cells: Sequence[Cell], costs: Mapping[Cell, float], cache: Path, wor
         for job in jobs:
             _do(job)
         return
-    # Read by the numerical libraries when they are loaded, so before the workers start.
-    os.environ["OMP_NUM_THREADS"] = "1"
+    single_thread_variables()
     with context.Pool(workers, initializer=_start, initargs=(run,)) as pool:
         for _ in pool.imap_unordered(_do, jobs):
             pass
@@ -131,16 +126,7 @@ def _know(run: Run) -> None:
 
 def _start(run: Run) -> None:
     _know(run)
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed run leaves no process behind that computes on."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+    start_worker()
 
 
 def _do(job: Job) -> None:

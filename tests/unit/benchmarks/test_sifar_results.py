@@ -165,3 +165,12 @@ def test_estimate_computes_nothing(
     sifar10.main()
     assert "minutes with 2 processes" in capsys.readouterr().err
     assert not (tmp_path / "cells").exists()
+
+
+def test_a_missing_archive_is_said_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["sifar10", "--develop", "--cache", str(tmp_path), "--archive", "none.zip"]
+    monkeypatch.setattr("sys.argv", [*arguments, "--only", "random"])
+    with pytest.raises(SystemExit, match=r"none.zip is not there; give .* with --archive"):
+        sifar10.main()
