@@ -40,7 +40,7 @@ from benchmarks.sifar.plan import DEVELOP, REPORTED, Plan, costs
 from benchmarks.sifar.plots import draw_plots
 from benchmarks.sifar.prepare import prepare, reports
 from benchmarks.sifar.tables import Told, page
-from benchmarks.sifar.work import compute
+from benchmarks.sifar.work import CellsFailed, compute
 from benchmarks.stage import say
 from models.files import write_text
 
@@ -193,14 +193,20 @@ def main() -> None:
     if given.estimate:
         return
     missing = [cell for cell in cells if store.get(cell) is None]
+    failed = ""
     if missing and not given.table:
         try:
             prepare(missing, given.archive, given.cache, given.workers)
         except FileNotFoundError as error:
             raise SystemExit(str(error)) from None
-        compute(missing, expected, given.cache, given.workers)
+        try:
+            compute(missing, expected, given.cache, given.workers)
+        except CellsFailed as error:
+            failed = f"these cells failed; the results are without them:\n{error}"
     out = given.out or (given.cache / "develop.json" if given.develop else RESULTS / "sifar10.json")
     write_results(given, cells, store, out)
+    if failed:
+        raise SystemExit(failed)
 
 
 if __name__ == "__main__":

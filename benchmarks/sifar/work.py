@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -27,6 +28,10 @@ TASKS: Mapping[str, Callable[[Cell, Draw], Result]] = {
     "rounds": rounds_cell,
     "likelihood": likelihood_cell,
 }
+
+
+class CellsFailed(Exception):  # noqa: N818 - names what happened
+    """Some cells could not be computed: their names and why."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def compute(cells: Sequence[Cell], costs: Mapping[Cell, float], cache: Path, wor
         cache: with the frozen models' features; results go to ``cells`` in it.
         workers: processes; 0: here.
 
-    Raises: Exception: what a cell failed with; what is finished is kept.
+    Raises: CellsFailed: at the end, if any failed; all others are computed and kept.
     """
     jobs = [
         Job(tuple(group), tuple(costs[cell] for cell in group))
@@ -86,15 +91,18 @@ def compute(cells: Sequence[Cell], costs: Mapping[Cell, float], cache: Path, wor
         began=time.time(),
         done_s=context.Value("d", 0.0),
     )
+    failed: list[str] = []
     if not workers:
         _know(run)
         for job in jobs:
-            _do(job)
-        return
-    single_thread_variables()
-    with context.Pool(workers, initializer=_start, initargs=(run,)) as pool:
-        for _ in pool.imap_unordered(_do, jobs):
-            pass
+            failed += _do(job)
+    else:
+        single_thread_variables()
+        with context.Pool(workers, initializer=_start, initargs=(run,)) as pool:
+            for some in pool.imap_unordered(_do, jobs):
+                failed += some
+    if failed:
+        raise CellsFailed("\n".join(failed))
 
 
 def current_commit() -> str:
@@ -129,16 +137,24 @@ def _start(run: Run) -> None:
     start_worker()
 
 
-def _do(job: Job) -> None:
-    store = CellStore(_run.cache / "cells")
+def _do(job: Job) -> list[str]:
+    """Compute the cells of a job; names and reasons of those that failed."""
+    store, failed = CellStore(_run.cache / "cells"), list[str]()
     for cell, cost in zip(job.cells, job.costs, strict=True):
         began = time.time()
-        result = compute_cell(cell, _run.cache, _run.commit)
+        try:
+            result = compute_cell(cell, _run.cache, _run.commit)
+        except Exception as error:
+            # An hour of other cells is not lost to one.
+            failed.append(f"{cell.name}: {type(error).__name__}: {error}")
+            say(f"{cell.name} FAILED\n{traceback.format_exc()}")
+            continue
         store.put(cell, result)
         with _run.done_s.get_lock():
             _run.done_s.value += cost
             done = _run.done_s.value
         say(f"{cell.name}: {time.time() - began:.0f} s{_words(result)}; {_left(done)}")
+    return failed
 
 
 def _left(done_s: float) -> str:

@@ -20,7 +20,7 @@ from benchmarks.sifar.pictures import CLASSES
 from benchmarks.sifar.plan import DEVELOP, FEW, FEWER, PLAYED, REPORTED, SINGLE, Plan, costs
 from benchmarks.sifar.split import LABELS, NATURAL, tail_of
 from benchmarks.sifar.watched import Watched
-from benchmarks.sifar.work import compute
+from benchmarks.sifar.work import CellsFailed, compute
 from models.config import MinerConfig
 from models.scorers import SCORERS
 from models.types import Examples
@@ -238,6 +238,25 @@ def test_a_killed_run_goes_on_where_it_stopped(
     assert [one.draw for one in missing] == [21, 22]
     compute(missing, dict.fromkeys(missing, 1.0), cache, workers=0)
     assert computed == [20, 21, 22]
+
+
+def test_a_cell_that_fails_does_not_end_the_run(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = [cell("random", draw=draw) for draw in (30, 31)]
+    store = CellStore(cache / "cells")
+
+    def task(one: Cell, draw: Draw) -> Result:
+        if one.draw == 30:
+            raise ZeroDivisionError("by nothing")
+        return Result({"uniform.ap": 0.2})
+
+    monkeypatch.setattr(work, "TASKS", {"rank": task})
+    with pytest.raises(
+        CellsFailed, match="draw-30/random/ranker-30: ZeroDivisionError: by nothing"
+    ):
+        compute(planned, dict.fromkeys(planned, 1.0), cache, workers=0)
+    assert [store.get(one) is None for one in planned] == [True, False]
 
 
 def test_costs_are_those_of_cells_alike(tmp_path: Path) -> None:
