@@ -22,6 +22,7 @@ from models.calibration import (
     tail_log_odds,
 )
 from models.config import RecalibrationConfig
+from models.folds import stratified_folds
 from models.recalibration import RecalibrationLayer
 from models.types import ClassSpace, Examples, IntArray, LabeledExamples
 
@@ -72,7 +73,7 @@ def fit_calibration(
         return Calibration(labels=labels)
     rng = np.random.default_rng(seed)
     rows, counts = _some(labeled, classes, chosen, rng)
-    folds = _folds(targets[rows], rng)
+    folds = stratified_folds(targets[rows], _FOLDS, rng)
     at_most = min(_POOL_ROWS, len(pool))
     places = np.sort(rng.choice(len(pool), at_most, replace=False))
     # By id: whatever order labels and pool come in.
@@ -136,12 +137,3 @@ def _some(
             rows.append(kept)
             counts.append(np.full(len(kept), len(members) / len(kept)))
     return np.concatenate(rows), np.concatenate(counts)
-
-
-def _folds(targets: IntArray, rng: np.random.Generator) -> IntArray:
-    """(N,) fold of each row, each class spread evenly."""
-    folds = np.zeros(len(targets), dtype=np.int64)
-    for k in np.unique(targets):
-        members = rng.permutation(np.flatnonzero(targets == k))
-        folds[members] = (np.arange(len(members)) + rng.integers(_FOLDS)) % _FOLDS
-    return folds

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from models.autoencoder import LogitAutoencoder, softmax
 from models.config import RecalibrationConfig
+from models.folds import stratified_folds
 from models.recalibration import RecalibrationLayer
 from models.types import ClassSpace, FloatArray, IntArray, LabeledExamples
 
@@ -46,7 +47,7 @@ def choose_weight(
         head = rng.choice(head, _MOST_ROWS, replace=False)
     rows = np.sort(np.concatenate([np.flatnonzero(is_tail), head]))
     features, targets = labeled.examples.features[rows], labeled.targets[rows]
-    folds = _stratified(targets, rng)
+    folds = stratified_folds(targets, _FOLDS, rng)
     logits = np.empty((len(rows), classes.size), dtype=np.float32)
     for fold in range(_FOLDS):
         out = folds == fold
@@ -86,12 +87,3 @@ def _precision(
         places = np.flatnonzero(hits[order])
         means.append(float((np.arange(1, len(places) + 1) / (places + 1)).mean()))
     return float(np.mean(means))
-
-
-def _stratified(targets: IntArray, rng: np.random.Generator) -> IntArray:
-    """(N,) fold of each row, each class spread evenly."""
-    folds = np.zeros(len(targets), dtype=np.int64)
-    for k in np.unique(targets):
-        members = rng.permutation(np.flatnonzero(targets == k))
-        folds[members] = (np.arange(len(members)) + rng.integers(_FOLDS)) % _FOLDS
-    return folds
