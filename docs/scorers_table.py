@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from docs.marked_table import replaced
 from models.scorers import SCORERS
 
 README: Final = Path(__file__).resolve().parent.parent / "README.md"
@@ -30,11 +31,7 @@ def with_table(text: str) -> str:
 
     Raises: ValueError: where a marker is missing or stands twice.
     """
-    if text.count(START) != 1 or text.count(END) != 1:
-        raise ValueError(f"expected {START} and {END} once each in {README.name}")
-    before, rest = text.split(START)
-    _, after = rest.split(END)
-    return f"{before}{START}\n{table()}\n{END}{after}"
+    return replaced(text, START, END, table(), file=README.name)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
 from backend.settings import PREFIX, Scope, Settings, scope_of
+from docs.marked_table import replaced
 
 README: Final = Path(__file__).resolve().parent.parent / "README.md"
 START: Final = "<!-- settings -->"
@@ -48,11 +49,7 @@ def with_table(text: str) -> str:
 
     Raises: ValueError: where a marker is missing or stands twice.
     """
-    if text.count(START) != 1 or text.count(END) != 1:
-        raise ValueError(f"expected {START} and {END} once each in {README.name}")
-    before, rest = text.split(START)
-    _, after = rest.split(END)
-    return f"{before}{START}\n{table()}\n{END}{after}"
+    return replaced(text, START, END, table(), file=README.name)
 
 
 def _default(info: FieldInfo) -> str:
