@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import cast
 
+from click.testing import Result
+
 from backend.labelstudio.client import LabelStudioClient
 from backend.projects import Hint, ProjectStore, ProjectStores, Publication
 from backend.reconcile.loop import Reconciler
@@ -15,6 +17,8 @@ from tests.unit.backend.reconcile.fake_label_studio import FakeLabelStudio
 
 #: Makes the loop; what it is called with are settings.
 Start = Callable[..., Reconciler]
+#: Runs a command on project 1; ``fails`` where it is to exit with 1.
+Say = Callable[..., Result]
 
 
 def squares(count: int, *, blue: Collection[int], labeled: int) -> FakeLabelStudio:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
 import backend.backtest
 from backend.backtest import backtest_project
-from backend.cli import app
 from backend.projects import ProjectStores
 from backend.reconcile.actions import fit
 from backend.reconcile.context import Tail
@@ -25,10 +21,8 @@ from backend.settings import Settings
 from backend.stored_labels import stored_labels
 from models.config import MinerConfig
 from models.registry import VersionRegistry
-from tests.unit.backend.reconcile.rounds import settings_of, squares
+from tests.unit.backend.reconcile.rounds import Say, settings_of, squares
 from tests.unit.backend.reconcile.squares import Service
-
-Say = Callable[..., Result]
 
 BLUE = tuple(range(0, 120, 8))
 
@@ -68,22 +62,6 @@ def project(made: Service, tmp_path: Path, clean_environment: None) -> Service:
     return Service(
         made.label_studio, made.settings.model_copy(update={"data_dir": tmp_path / "data"})
     )
-
-
-@pytest.fixture
-def say(tmp_path: Path, clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Say]:
-    monkeypatch.setenv("RAREFIRST_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("LABEL_STUDIO_URL", "http://label-studio.test")
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "not-a-token")
-    monkeypatch.setenv("COLUMNS", "240")
-    runner = CliRunner()
-
-    def invoke(*words: str, fails: bool = False) -> Result:
-        result = runner.invoke(app, [*words, "--project", "1"])
-        assert result.exit_code == (1 if fails else 0), result.output
-        return result
-
-    return invoke
 
 
 def test_backtest_for_people_and_for_machines(project: Service, say: Say) -> None:

@@ -5,21 +5,16 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
 from backend import pinning
-from backend.cli import app
 from backend.compare_versions import compare_versions, label_difference, spearman
 from backend.projects import ProjectStores
+from tests.unit.backend.reconcile.rounds import Say
 from tests.unit.backend.reconcile.squares import Service, begin_squares
-
-Say = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +32,6 @@ def squares(three: Service, tmp_path: Path, clean_environment: None) -> Service:
     shutil.copytree(three.settings.data_dir, tmp_path / "data")
     settings = three.settings.model_copy(update={"data_dir": tmp_path / "data"})
     return Service(copy.deepcopy(three.label_studio), settings)
-
-
-@pytest.fixture
-def say(tmp_path: Path, clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Say]:
-    monkeypatch.setenv("RAREFIRST_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("LABEL_STUDIO_URL", "http://label-studio.test")
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "not-a-token")
-    monkeypatch.setenv("RAREFIRST_TOP_K", "20")
-    monkeypatch.setenv("COLUMNS", "220")
-    runner = CliRunner()
-
-    def invoke(*words: str, fails: bool = False) -> Result:
-        result = runner.invoke(app, [*words, "--project", "1"])
-        assert result.exit_code == (1 if fails else 0), result.output
-        return result
-
-    return invoke
 
 
 def test_list(squares: Service, say: Say) -> None:
