@@ -83,6 +83,7 @@ class Ledger:
         self._publications: dict[str, dict[int, Origin]] = {}
         self._origins: dict[int, Origin] = {}
         self._draws: dict[str, tuple[DrawNote, ...]] = {}
+        self._names: set[str] = set()
         self._read_to = 0
 
     def append(
@@ -107,6 +108,11 @@ class Ledger:
     def abandon(self, name: str) -> None:
         """Write down that a publication was never served."""
         append_line(self.path, json.dumps({"abandoned": name}))
+
+    def knows(self, name: str) -> bool:
+        """Whether a publication ever had this name, abandoned ones included."""
+        self._catch_up()
+        return name in self._names
 
     def origin(self, task_id: int) -> Origin:
         """How a labeled task came to be labeled; the newest queue that held it counts."""
@@ -180,6 +186,7 @@ class Ledger:
         line = _Line.model_validate(entry)
         origins: dict[int, Origin] = dict.fromkeys(line.ids, line.origin)
         origins.update(dict.fromkeys(line.control, "control"))
+        self._names.add(line.name)
         self._publications[line.name] = origins
         self._draws[line.name] = line.noted()
         self._origins.update(origins)

@@ -52,7 +52,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
     ranked, judged = _window(context, version, miner, examples, rows)
     scores = _scores(context, judged, ranked)
     publication = Publication(
-        name=version_prefix(context.settings.data_dir) + f"{version.name}-{secrets.token_hex(2)}",
+        name=_fresh_name(context, version),
         version=version.name,
         kind=miner.kind,
         state="importing",
@@ -65,6 +65,21 @@ def run(context: ProjectContext, plan: Plan) -> None:
         settings=publication_settings(context),
     )
     _import(context, publication, scores, version, _draws(context, version, ranked, examples.ids))
+
+
+def _fresh_name(context: ProjectContext, version: Version) -> str:
+    """A name that no publication of the project ever had: scores may still lie under an old one."""
+    known = context.store.publications()
+    while True:
+        name = version_prefix(context.settings.data_dir) + f"{version.name}-{_mark()}"
+        if name in known.leftovers or context.ledger.knows(name):
+            continue
+        if not context.store.path("publications", name).exists():
+            return name
+
+
+def _mark() -> str:
+    return secrets.token_hex(3)
 
 
 def _draws(

@@ -87,6 +87,17 @@ def test_labels_lead_to_a_new_order_and_the_tail_stays(
     assert last.rare_found == 4
 
 
+def test_a_name_once_used_is_never_used_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = iter(["aaaaaa", "aaaaaa", "bbbbbb", "aaaaaa", "bbbbbb", "cccccc"])
+    monkeypatch.setattr("backend.reconcile.actions.publish._mark", lambda: next(drawn))
+    # A changed size of the queue publishes the same version anew.
+    names = [served(run(start(top_k=size))).name for size in (12, 11, 10)]
+    assert [name[-6:] for name in names] == ["aaaaaa", "bbbbbb", "cccccc"]
+    assert next(drawn, None) is None
+
+
 def test_a_quota_ends_the_mining_of_a_class(start: Start, label_studio: FakeLabelStudio) -> None:
     reconciler = start(tail_quota=3)
     store = run(reconciler)
