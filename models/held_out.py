@@ -18,13 +18,10 @@ from models.calibration import (
     PoolLogOdds,
     calibrate,
     enough,
-    priors_of,
-    tail_log_odds,
 )
-from models.config import RecalibrationConfig
 from models.folds import stratified_folds
 from models.recalibration import RecalibrationLayer
-from models.types import ClassSpace, Examples, IntArray, LabeledExamples
+from models.types import ClassSpace, Examples, FloatArray, IntArray, LabeledExamples
 
 BoolArray = NDArray[np.bool_]
 
@@ -41,6 +38,9 @@ class Judges(Protocol):
     def layer(self) -> RecalibrationLayer:
         """From features to logits."""
 
+    def again(self, features: FloatArray, targets: IntArray) -> RecalibrationLayer:
+        """The layer that other labels would have given."""
+
     def weigh_up(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """(K, B) logits to (B,) likelihood at the priors, and what else it knows."""
 
@@ -51,7 +51,6 @@ def fit_calibration(
     pool: Examples,
     *,
     classes: ClassSpace,
-    config: RecalibrationConfig,
     unbiased: BoolArray | None,
     seed: int,
 ) -> Calibration:
@@ -62,7 +61,6 @@ def fit_calibration(
         labeled: those labels.
         pool: unlabeled rows.
         classes: names, tail and priors.
-        config: how its layer was fitted.
         unbiased: (N,) labels that our queue did not choose; None: all.
         seed: of folds, and of what is left out.
     """
@@ -79,35 +77,30 @@ def fit_calibration(
     # By id: whatever order labels and pool come in.
     some = pool.take(np.argsort(pool.ids, kind="stable")[places]).dense()
     examples = labeled.examples.take(rows).dense()
-    seen = np.bincount(targets, minlength=classes.size)
-    priors = priors_of(classes, seen)
     odds: NDArray[np.float64] = np.zeros(len(rows))
     by_folds: NDArray[np.float64] = np.zeros(at_most)
     for fold in range(_FOLDS):
         out, own = folds == fold, slice(fold, None, _FOLDS)
         if len(np.unique(targets[rows][~out])) < 2:
             return Calibration(labels=labels)
-        layer = RecalibrationLayer.fit(
-            examples.features[~out],
-            targets[rows][~out],
-            num_classes=classes.size,
-            config=config,
-            seed=seed,
-        )
-        # Plain cross-entropy learned the labels' own shares, not equal ones.
-        known = np.bincount(targets[rows][~out], minlength=classes.size)
-        at = priors / np.maximum(known, 1) if config.form == "released" else priors
-        odds[out] = tail_log_odds(layer.logits(examples.features[out]), classes.tail, at)
-        by_folds[own] = tail_log_odds(layer.logits(some.features[own]), classes.tail, at)
-    logits = torch.from_numpy(np.ascontiguousarray(judge.layer.logits(some.features).T))
+        layer = judge.again(examples.features[~out], targets[rows][~out])
+        odds[out] = _said(judge, layer, examples.features[out])
+        by_folds[own] = _said(judge, layer, some.features[own])
     return calibrate(
         odds,
         targets[rows],
-        PoolLogOdds(log_odds(judge.weigh_up(logits)[0]).numpy(), by_folds),
+        PoolLogOdds(_said(judge, judge.layer, some.features), by_folds),
         classes=classes,
         chosen=chosen[rows],
         weights=counts,
     )
+
+
+def _said(judge: Judges, layer: RecalibrationLayer, features: FloatArray) -> NDArray[np.float64]:
+    """(N,) log-odds of what a judge makes of a layer's logits, in double precision."""
+    logits = torch.from_numpy(np.ascontiguousarray(layer.logits(features).T)).double()
+    said: NDArray[np.float64] = log_odds(judge.weigh_up(logits)[0]).numpy()
+    return said
 
 
 def log_odds(likelihood: Tensor) -> Tensor:

@@ -87,9 +87,15 @@ class RecalibrationLayer:
 
         Raises: ShapeError: if D is not what the layer was fitted on, or features are not finite.
         """
-        out: NDArray[np.float32] = np.empty((len(features), len(self.bias)), dtype=np.float32)
-        numbered = Examples(np.arange(len(features), dtype=np.int64), features)
-        for start, (logits,) in Stacked([self]).batches(numbered):
+        return self.logits_of(Examples(np.arange(len(features), dtype=np.int64), features))
+
+    def logits_of(self, examples: Examples) -> NDArray[np.float32]:
+        """(N, K) logits of examples.
+
+        Raises: ShapeError: if D is not what the layer was fitted on, or features are not finite.
+        """
+        out: NDArray[np.float32] = np.empty((len(examples), len(self.bias)), dtype=np.float32)
+        for start, (logits,) in Stacked([self]).batches(examples):
             out[start : start + logits.shape[1]] = logits.T.numpy()
         return out
 
@@ -136,6 +142,23 @@ def _regularised(
 ) -> tuple[FloatArray, FloatArray]:
     dtype = torch.float64 if features.size <= _DOUBLE_UP_TO else torch.float32
     x, mean, scale = standardise(features, dtype)
+    solved, bias = solve(x, targets, counts, config)
+    weight = solved / scale[:, None]
+    return weight, bias - mean @ weight
+
+
+def solve(
+    x: Tensor, targets: IntArray, counts: IntArray, config: RecalibrationConfig
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The regularised form's weight (M, K) and bias (K,) for inputs as they are.
+
+    Args:
+        x: (N, M), of a scale for which ``config.l2`` is meant: about unit variance.
+        targets: (N,) in [0, K).
+        counts: (K,) of each class.
+        config: gamma, l2, weights of classes, iterations.
+    """
+    dtype = x.dtype
     if config.balanced:
         each = 1.0 / (np.count_nonzero(counts) * np.maximum(counts, 1))
     else:
@@ -168,8 +191,7 @@ def _regularised(
         precondition=_inverse_curvature(x, targets, counts, weights, config.l2),
         iterations=config.iterations,
     )
-    weight = solved[:-1] / scale[:, None]
-    return weight, solved[-1] - mean @ weight
+    return solved[:-1], solved[-1]
 
 
 def _inverse_curvature(

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from models.calibration import Calibration, from_part
-from models.config import MinerConfig, RecalibrationConfig
+from models.config import MinerConfig
 from models.errors import ConfigError, CorruptVersion
 from models.held_out import calibrated, fit_calibration
 from models.holdouts import UNKNOWN, Provenance
@@ -144,9 +144,9 @@ class Miner:
         Raises: ShapeError: if features are not finite or of another size.
         """
         judge, size = self._judge, min(max(budget, 0), len(pool))
-        if judge is None or judge is not self._scorer or not judge.learnable or not size:
+        if judge is None or judge is not self._scorer or not size:
             return self.judge(examples), self.queue(examples.take(pool), budget=budget, seed=seed)
-        contenders = judge.contenders(size)
+        contenders = judge.contenders(size, len(pool))
         is_open = np.zeros(len(examples), dtype=bool)
         is_open[pool] = True
 
@@ -155,7 +155,7 @@ class Miner:
             if len(at) < odds.shape[1]:
                 kept = torch.from_numpy(at)
                 logits, odds = logits[:, kept], odds[:, kept]
-            judge.look(contenders, at + rows.start, logits, odds)
+            judge.look(contenders, examples, at + rows.start, logits, odds)
 
         judgement = self._pass(examples, look)
         return judgement, judge.order(examples.take(contenders.rows()), size)
@@ -316,7 +316,6 @@ def fit_miner(
                 labeled,
                 pool,
                 classes=classes,
-                config=RecalibrationConfig(form=config.recalibration),
                 unbiased=provenance.unbiased,
                 seed=seed,
             )

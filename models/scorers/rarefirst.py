@@ -1,8 +1,9 @@
-"""The default scorer: tail likelihood of a regularised layer, one-class error, turns by class.
+"""The default scorer: a re-calibration layer mixed from two, a one-class error, turns by class.
 
-Where labels of a tail class exist, its likelihood decides and the autoencoder, fitted on head
-rows only, adds as much as cross-validation on the labels says it is worth. Where no tail class
-has a label, the autoencoder and diversity are what is left.
+Where labels of a tail class exist, the layer's log-odds decide. Where the pool holds much of the
+tail, and for tail classes without a label, the autoencoder's error adds to them: there it finds
+what the layer has not been shown. Every tail class has its share of the queue, those without labels
+one together.
 """
 
 from __future__ import annotations
@@ -15,32 +16,49 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.autoencoder import LogitAutoencoder
-from models.config import AutoencoderConfig, MinerConfig, RecalibrationConfig
+from models.config import MinerConfig, RecalibrationConfig
+from models.mixed_layer import MixedLayer
+from models.prototypes import PrototypeAutoencoder
 from models.recalibration import RecalibrationLayer
 from models.scorers.base import State, check_labeled, check_shapes, part
-from models.scorers.best import Contenders, best_rows
-from models.scorers.blend import choose_weight, log_error
-from models.scorers.diversity import farthest_first
+from models.scorers.best import Contenders
+from models.scorers.duplicates import spread, whole_parts
 from models.scorers.needs import Needs, check_needs
 from models.scorers.turns import take_turns
 from models.streaming import Stacked, batch_rows, feature_batches
-from models.types import ClassSpace, Examples, IntArray, LabeledExamples, RankedQueue
+from models.types import ClassSpace, Examples, FloatArray, IntArray, LabeledExamples, RankedQueue
+from models.whitening import Whitened, numbered
 
-_MOST_NOVEL = 3.0  # standard deviations by which the one-class error may move a score
+_POOL_ROWS = 24_000  # of the pool that are looked at beyond its mean and covariance
+_MOST_ENTRIES = 4_000_000  # of their logits
+_NOVELTY = 0.5  # standard deviations of a score that one of the one-class error is worth
+_MOST_NOVEL = 3.0  # standard deviations of the one-class error that count
+_GUARANTEED = 0.9  # of the queue that is served by turns where the pool holds much of the tail
+_GUARANTEED_WHERE_RARE = 0.2
 _SINGLE_PRECISION = 1e-2  # by which a score in single precision may be wrong, with room to spare
+_FARTHEST = 500.0  # log-odds beyond this are all alike
+_FIGURES = ("pool_tail_share", "border_share", "autoencoder_weight")
 
 
 @dataclass(frozen=True)
 class _Fitted:
-    """All that ``rank`` and the judgement need."""
+    """All that ``rank`` and the judgement need.
+
+    Attributes:
+        layer: (D, K).
+        autoencoder: of the common classes.
+        seen: (K,) labels of each class.
+        novelty: (T' + 1,) what a standard deviation of the error adds to each score.
+        error: (2,) mean and standard deviation of the error over the pool.
+        turns: share of the queue that is served by turns.
+    """
 
     layer: RecalibrationLayer
-    autoencoder: LogitAutoencoder
-    seen: NDArray[np.float64]  # (K,) labels of each class
-    weight: float
-    error_mean: float
-    error_scale: float
+    autoencoder: PrototypeAutoencoder
+    seen: NDArray[np.float64]
+    novelty: NDArray[np.float64]
+    error: NDArray[np.float64]
+    turns: float
 
 
 class RareFirst:
@@ -55,12 +73,14 @@ class RareFirst:
         self.config = config
         self.classes = ClassSpace(())
         self._fitted: _Fitted | None = None
+        self._mixed: MixedLayer | None = None
         self._sums: Tensor = torch.empty(0)
+        self._figures: dict[str, float] = {}
 
     def fit(
         self, labeled: LabeledExamples, pool: Examples, *, classes: ClassSpace, seed: int
     ) -> Self:
-        """Fit layer and autoencoder, and weigh the two against each other.
+        """Fit layer and autoencoder on labels and pool.
 
         Raises:
             NoTailClass: if no class is in the tail, or all are.
@@ -68,39 +88,45 @@ class RareFirst:
             ShapeError: if the input is not what ``Examples`` says.
         """
         check_labeled(labeled, classes)
+        check_shapes(pool)
         check_needs(self.needs, labeled, classes)
         labeled = LabeledExamples(labeled.examples.dense(), labeled.targets)
         features, targets = labeled.examples.features, labeled.targets
-        recalibration = RecalibrationConfig(form=self.config.recalibration)
-        layer = RecalibrationLayer.fit(
-            features, targets, num_classes=classes.size, config=recalibration, seed=seed
-        )
-        logits = layer.logits(features)
-        is_tail = np.isin(targets, classes.tail)
-        # Tail rows among its training rows would teach it what it must not know (METHODS 19.4).
-        head_rows = logits[~is_tail] if not is_tail.all() else logits
-        autoencoder = LogitAutoencoder.fit(
-            head_rows,
-            config=AutoencoderConfig(
-                space=self.config.autoencoder_space,
-                members=self.config.members,
-                min_steps=self.config.autoencoder_steps,
-            ),
+        some = _sample(pool, classes.size, seed) if len(pool) else numbered(features)
+        space = Whitened.fit(features, targets, pool, num_classes=classes.size)
+        mixed = MixedLayer.fit(
+            features,
+            targets,
+            some,
+            space=space,
+            classes=classes,
+            config=RecalibrationConfig(form=self.config.recalibration),
             seed=seed,
         )
-        errors = log_error(autoencoder, head_rows)
-        self._fitted = _Fitted(
-            layer=layer,
-            autoencoder=autoencoder,
-            seen=np.bincount(targets, minlength=classes.size).astype(np.float64),
-            weight=choose_weight(
-                labeled, classes, autoencoder, recalibration=recalibration, seed=seed
-            ),
-            error_mean=float(errors.mean()),
-            error_scale=float(max(errors.std(), 1e-6)),
+        self._mixed, self.classes = mixed, classes
+        counts, plenty = mixed.means.counts, mixed.mixture.plenty
+        common = np.setdiff1d(np.flatnonzero(counts), classes.tail)
+        autoencoder = PrototypeAutoencoder.fit(
+            mixed.means, space, columns=common, shares=_normed(mixed.shares[common])
         )
-        self.classes = classes
+        self._fitted = _Fitted(
+            layer=mixed.layer,
+            autoencoder=autoencoder,
+            seen=counts.astype(np.float64),
+            novelty=np.zeros(0),
+            error=np.asarray([0.0, 1.0]),
+            turns=max(_GUARANTEED_WHERE_RARE, _GUARANTEED * plenty),
+        )
         self._sums = self._weights_of_sums()
+        spreads, error = self._spreads(some)
+        unlabeled = [float(not counts[columns].any()) for columns in self._served()]
+        weights = _NOVELTY * np.maximum(plenty, [*unlabeled, float(all(unlabeled))])
+        self._fitted = replace(self._fitted, novelty=weights * spreads, error=error)
+        self._figures = {
+            "pool_tail_share": float(mixed.shares[list(classes.tail)].sum()),
+            "border_share": mixed.mixture.share,
+            "autoencoder_weight": float(weights[-1]),
+        }
         return self
 
     @property
@@ -111,11 +137,11 @@ class RareFirst:
     @property
     def metrics(self) -> dict[str, float]:
         """Figures of the fit."""
-        fitted = self._known()
+        seen = self._known().seen
         return {
-            "labels": float(fitted.seen.sum()),
-            "tail_labels": float(fitted.seen[list(self.classes.tail)].sum()),
-            "autoencoder_weight": fitted.weight,
+            "labels": float(seen.sum()),
+            "tail_labels": float(seen[list(self.classes.tail)].sum()),
+            **self._figures,
         }
 
     @property
@@ -128,82 +154,138 @@ class RareFirst:
         """Tail classes with a label."""
         return [k for k in self.classes.tail if self._known().seen[k] > 0]
 
+    def again(self, features: FloatArray, targets: IntArray) -> RecalibrationLayer:
+        """The layer that other labels would have given; see ``MixedLayer.again``.
+
+        Raises: RuntimeError: if this was not fitted but restored: coordinates are not kept.
+        """
+        if self._mixed is None:
+            raise RuntimeError("a restored scorer cannot be fitted again")
+        return self._mixed.again(features, targets)
+
     def rank(self, pool: Examples, *, budget: int, seed: int) -> RankedQueue:
         """Tail classes in turn, each by its own order; see ``take_turns``."""
         check_shapes(pool)
         size = min(max(budget, 0), len(pool))
         if not size:
             return RankedQueue(ids=pool.ids[:0])
-        if not self.learnable:
-            return self._novel(pool, size)
-        contenders = self.contenders(size)
+        contenders = self.contenders(size, len(pool))
         for start, (logits,) in Stacked([self.layer]).batches(pool):
             rows = np.arange(start, start + logits.shape[1])
-            self.look(contenders, rows, logits, self.weigh_up(logits)[1])
+            self.look(contenders, pool, rows, logits, self.weigh_up(logits)[1])
         return self.order(pool.take(contenders.rows()), size)
 
-    def contenders(self, size: int) -> Contenders:
-        """To collect what may be among the first ``size``; see ``look``."""
-        return Contenders(len(self.learnable), size, _SINGLE_PRECISION)
+    def contenders(self, size: int, count: int) -> Contenders:
+        """To collect what may be among the first ``size`` of ``count``; see ``look``."""
+        wanted = whole_parts(size, count)
+        return Contenders(len(self._served()) + 1, wanted, _SINGLE_PRECISION)
 
-    def look(self, contenders: Contenders, rows: IntArray, logits: Tensor, odds: Tensor) -> None:
+    def look(
+        self, contenders: Contenders, pool: Examples, rows: IntArray, logits: Tensor, odds: Tensor
+    ) -> None:
         """Add those of (B,) rows that may still come to the queue's head.
 
-        The one-class error moves a score by three times its weight at most. Where that would not
-        bring a row among the best so far, the error is not computed: the order is the same.
+        The one-class error moves a score by three of its standard deviations at most. Where that
+        would not bring a row among the best so far, it is not computed: the order is the same.
 
         Args:
             contenders: what ``contenders`` gave.
+            pool: whose rows these are.
             rows: (B,) of the pool.
             logits: (K, B) of these rows.
-            odds: (T', B) what ``weigh_up`` made of them.
+            odds: (T' + 1, B) what ``weigh_up`` made of them.
         """
-        fitted = self._known()
+        novelty = self._known().novelty
         scores = odds.numpy().T
-        if fitted.weight:
-            reach = np.float32(_MOST_NOVEL * fitted.weight)
+        if novelty.any():
+            reach = (_MOST_NOVEL * novelty).astype(np.float32)
             at = np.flatnonzero((scores + reach >= contenders.least).any(axis=1))
             if not len(at):
                 return
             rows, scores = rows[at], scores[at]
-            scores += self._extra(logits[:, torch.from_numpy(at)])[:, None].astype(np.float32)
+            kept = logits[:, torch.from_numpy(at)]
+            scores += self._extra(pool.take(rows), kept).astype(np.float32)
         contenders.add(rows, scores)
 
-    def _extra(self, logits: Tensor) -> NDArray[np.float64]:
-        """(K, B) logits to (B,) what the one-class error adds to the log-odds."""
+    def _extra(self, examples: Examples, logits: Tensor) -> NDArray[np.float64]:
+        """(B, T' + 1) what the one-class error adds to each score of (B,) examples."""
         fitted = self._known()
-        novelty = log_error(fitted.autoencoder, logits.T.numpy()) - fitted.error_mean
-        bounded = np.clip(novelty / fitted.error_scale, -_MOST_NOVEL, _MOST_NOVEL)
-        extra: NDArray[np.float64] = fitted.weight * bounded
+        mean, scale = fitted.error
+        bounded = np.clip(
+            (self._errors(examples, logits) - mean) / scale, -_MOST_NOVEL, _MOST_NOVEL
+        )
+        extra: NDArray[np.float64] = bounded[:, None] * fitted.novelty
         return extra
 
-    def weigh_up(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """(K, B) logits to (B,) rarity, and (T', B) log-odds of each learnable class.
+    def _errors(self, examples: Examples, logits: Tensor) -> NDArray[np.float64]:
+        """(B,) the autoencoder's error, in the precision of the (K, B) logits."""
+        autoencoder = self._known().autoencoder
+        errors: NDArray[np.float64] = np.empty(len(examples))
+        for start, features in feature_batches(examples, batch_rows(examples.features.shape[1])):
+            here = slice(start, start + len(features))
+            errors[here] = autoencoder.errors(features, logits[:, here]).numpy()
+        return errors
 
-        The rarity is the tail's share at the prevalence that the priors say. The log-odds are of
-        a class against all others as the layer was trained: all classes alike.
+    def weigh_up(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """(K, B) logits to (B,) rarity, and (T' + 1, B) log-odds of those that are served in turn.
+
+        The rarity is the tail's share at the prevalence that the priors say, from logits that are
+        as sure as they are right. The log-odds are of a class against all others, classes being
+        alike; the last of the whole tail at the priors.
         """
         top = logits.amax(dim=0)
         powers = (logits - top).exp_()
+        shares = powers.sqrt().sqrt_()  # to the power of TEMPER
         # 1 - p would lose what tells the best apart, where p is near 1: the others are summed.
-        sums = self._sums.to(logits.dtype) @ powers
-        return sums[0] / sums[1], logits[self.learnable] - top - sums[2:].log_()
+        weights = self._sums.to(logits.dtype)
+        rarity = (weights[0] @ shares) / (weights[:2].sum(dim=0) @ shares)
+        sums = (weights @ powers).log_()
+        served = len(self._served())
+        odds = torch.empty((served + 1, logits.shape[1]), dtype=logits.dtype)
+        odds[:served] = self._own(logits) - top - sums[2:]
+        odds[served] = sums[0] - sums[1]
+        return rarity, odds.clamp_(-_FARTHEST, _FARTHEST)
+
+    def _own(self, logits: Tensor) -> Tensor:
+        """(T', B) logits of those that are served in turn; of classes together, their sum's."""
+        return torch.stack(
+            [
+                torch.logsumexp(logits[columns], dim=0) if len(columns) > 1 else logits[columns[0]]
+                for columns in self._served()
+            ]
+        )
+
+    def _served(self) -> list[list[int]]:
+        """Columns of the logits that are served in turn: labeled tail classes, and the others.
+
+        The others lie, as far as is known, at one place, so they are served together.
+        """
+        others = list(self.unlearnable)
+        return [*([k] for k in self.learnable), *([others] if others else [])]
 
     def _weights_of_sums(self) -> Tensor:
-        """(2 + T', K): the tail and all classes by their priors, all but each learnable class."""
+        """(2 + T', K): tail and others by their priors; all but each that is served in turn."""
         seen, size = self._known().seen, self.classes.size
         if self.classes.class_priors is None:
             priors = (seen + 1) / (seen + 1).sum()
         else:
             priors = np.asarray(self.classes.class_priors, dtype=np.float64)
-        if self.config.recalibration == "released":
-            # Plain cross-entropy learned the labels' own shares, not equal ones.
-            priors = priors / np.maximum(seen, 1)
-        rows = np.ones((2 + len(self.learnable), size))
-        rows[:2] = priors
-        rows[0, ~np.isin(np.arange(size), self.classes.tail)] = 0
-        rows[np.arange(2, len(rows)), self.learnable] = 0
-        return torch.from_numpy(rows)
+        is_tail = np.isin(np.arange(size), self.classes.tail)
+        rows = [np.where(is_tail, priors, 0), np.where(is_tail, 0, priors)]
+        rows += [
+            np.where(np.isin(np.arange(size), columns), 0.0, 1.0) for columns in self._served()
+        ]
+        return torch.from_numpy(np.stack(rows))
+
+    def _spreads(self, some: Examples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Over a sample: (T' + 1,) standard deviations of scores; mean and that of the error."""
+        scores, errors = [], []
+        for start, (logits,) in Stacked([self.layer]).batches(some):
+            scores.append(self.weigh_up(logits)[1].numpy().T.copy())
+            errors.append(self._errors(some.slice(start, start + logits.shape[1]), logits))
+        error = np.concatenate(errors)
+        spreads: NDArray[np.float64] = np.concatenate(scores).std(axis=0, dtype=np.float64)
+        return spreads, np.asarray([error.mean(), max(error.std(), 1e-6)])
 
     def order(self, contenders: Examples, size: int) -> RankedQueue:
         """The queue's head, from a few examples that hold it.
@@ -211,42 +293,47 @@ class RareFirst:
         In double precision, and scores that differ by less than 1e-9 are ties: the order does not
         depend on the batches, threads or neighbours that an example was computed with.
         """
-        fitted, columns = self._known(), self.learnable
+        fitted, served = self._known(), self._served()
         weights = torch.from_numpy(fitted.layer.weight).double()
-        bias, priors = torch.from_numpy(fitted.layer.bias).double(), self._sums[1]
-        scores: NDArray[np.float64] = np.empty((len(contenders), len(columns)))
-        likelihood = np.empty_like(scores)
+        bias = torch.from_numpy(fitted.layer.bias).double()
+        scores: NDArray[np.float64] = np.empty((len(contenders), len(served) + 1))
         for start, features in feature_batches(contenders, batch_rows(len(weights))):
             here = slice(start, start + len(features))
             logits = (features.double() @ weights + bias).T.contiguous()
-            _, odds = self.weigh_up(logits)
-            scores[here] = odds.T.numpy()
-            if fitted.weight:
-                scores[here] += self._extra(logits)[:, None]
-            likely = torch.softmax(logits + priors.log()[:, None], dim=0)
-            likelihood[here] = likely[columns].T.numpy()
+            scores[here] = self.weigh_up(logits)[1].numpy().T
+            if fitted.novelty.any():
+                scores[here] += self._extra(contenders.slice(start, here.stop), logits)
+        rounded = scores.round(9)
         rows, turns = take_turns(
-            scores.round(9),
-            likelihood,
+            rounded[:, :-1],
+            rounded[:, -1],
             contenders.ids,
-            budget=size,
+            budget=whole_parts(size, len(contenders)),
+            share=fitted.turns / len(served),
             give_up_share=self.config.give_up_share,
         )
-        names = [f"tail {self.classes.names[k]}" for k in columns]
+        at = spread(contenders.take(rows))[:size]
+        rows, turns = rows[at], turns[at]
+        names = [
+            f"tail {self.classes.names[columns[0]]}"
+            if fitted.seen[columns[0]]
+            else "one-class error"
+            for columns in served
+        ]
         return RankedQueue(ids=contenders.ids[rows], reasons=tuple(names[turn] for turn in turns))
 
     def reconstruction_error(self, examples: Examples) -> NDArray[np.float64]:
         """(N,) the autoencoder's error, >= 0."""
-        fitted = self._known()
         errors: NDArray[np.float64] = np.empty(len(examples))
-        for start, (logits,) in Stacked([fitted.layer]).batches(examples):
-            here = slice(start, start + logits.shape[1])
-            errors[here] = fitted.autoencoder.errors(logits.T.numpy())
+        for start, (logits,) in Stacked([self.layer]).batches(examples):
+            stop = start + logits.shape[1]
+            errors[start:stop] = self._errors(examples.slice(start, stop), logits)
         return errors
 
     def weigh(self, weight: float) -> None:
-        """Let the one-class error count so much instead of what cross-validation chose."""
-        self._fitted = replace(self._known(), weight=weight)
+        """Let the one-class error count so many standard deviations of each score."""
+        fitted = self._known()
+        self._fitted = replace(fitted, novelty=np.full(len(self._served()) + 1, weight))
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Layer, autoencoder and a few numbers."""
@@ -257,23 +344,26 @@ class RareFirst:
             **{f"layer.{name}": value for name, value in fitted.layer.state().items()},
             **{f"autoencoder.{name}": value for name, value in fitted.autoencoder.state().items()},
             "seen": fitted.seen,
-            "blend": np.asarray([fitted.weight, fitted.error_mean, fitted.error_scale]),
+            "novelty": fitted.novelty,
+            "error": fitted.error,
+            "turns": np.asarray([fitted.turns]),
+            "figures": np.asarray([self._figures.get(name, np.nan) for name in _FIGURES]),
         }
 
     def restore(self, state: State, *, classes: ClassSpace) -> Self:
         """Take them back."""
-        blend = state["blend"].astype(np.float64)
         self._fitted = _Fitted(
             layer=RecalibrationLayer.from_state(part(state, "layer.")),
-            autoencoder=LogitAutoencoder.from_state(
-                part(state, "autoencoder."), space=self.config.autoencoder_space
-            ),
+            autoencoder=PrototypeAutoencoder.from_state(part(state, "autoencoder.")),
             seen=state["seen"].astype(np.float64),
-            weight=float(blend[0]),
-            error_mean=float(blend[1]),
-            error_scale=float(blend[2]),
+            novelty=state["novelty"].astype(np.float64),
+            error=state["error"].astype(np.float64),
+            turns=float(state["turns"].astype(np.float64)[0]),
         )
-        self.classes = classes
+        self._figures = dict(
+            zip(_FIGURES, state["figures"].astype(np.float64).tolist(), strict=True)
+        )
+        self._mixed, self.classes = None, classes
         self._sums = self._weights_of_sums()
         return self
 
@@ -282,18 +372,16 @@ class RareFirst:
             raise RuntimeError("fit was not called")
         return self._fitted
 
-    def _novel(self, pool: Examples, size: int) -> RankedQueue:
-        """No tail class has a label: one-class error and diversity share the queue."""
-        novel = best_rows(self.reconstruction_error(pool), pool.ids, size)
-        spread = farthest_first(pool, np.empty((0, pool.features.shape[1])), size)
-        taken: set[int] = set()
-        order: list[int] = []
-        reasons: list[str] = []
-        for pair in zip(novel.tolist(), spread.tolist(), strict=True):
-            for row, reason in zip(pair, ("one-class error", "diversity"), strict=True):
-                if row not in taken:
-                    taken.add(row)
-                    order.append(row)
-                    reasons.append(reason)
-        ids = pool.ids[np.asarray(order[:size], dtype=np.int64)]
-        return RankedQueue(ids=ids, reasons=tuple(reasons[:size]))
+
+def _sample(pool: Examples, classes: int, seed: int) -> Examples:
+    """Some of a large pool; by id, whatever order the pool comes in."""
+    count = min(len(pool), _POOL_ROWS, max(_MOST_ENTRIES // classes, 1000))
+    if count == len(pool):
+        return pool
+    places = np.random.default_rng(seed).choice(len(pool), count, replace=False)
+    return pool.take(np.argsort(pool.ids, kind="stable")[np.sort(places)])
+
+
+def _normed(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    normed: NDArray[np.float64] = shares / max(float(shares.sum()), 1e-30)
+    return normed
