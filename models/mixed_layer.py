@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.class_means import TEMPER, ClassMeans, remainder
+from models.class_means import ClassMeans, remainder
 from models.class_shares import class_shares
 from models.config import RecalibrationConfig
 from models.recalibration import RecalibrationLayer, solve
@@ -26,7 +26,8 @@ from models.whitening import Whitened
 _WIDE = 400  # coordinates that the borders are drawn in, beside those of the class means
 _BORDERS, _BORDERS_WHERE_MANY = 0.75, 0.25  # share of the second half, with labels enough
 _HALF_AT = 10  # labels of a tail class at which it has half of that
-_RARE, _MANY = 0.01, 0.05  # shares of the tail in the pool, as the first half estimates them
+_RARE, _MANY = 0.015, 0.05  # shares of the tail in the pool, as estimated here
+_SURE = 0.4  # what logits times this say of the pool's shares was most telling (measured)
 _NEVER = -1e4  # logit of a class of which nothing is known
 
 Linear = tuple[NDArray[np.float64], NDArray[np.float64]]  # (D, K) weight, (K,) bias
@@ -110,7 +111,7 @@ class MixedLayer:
             middle = float(np.median(tail_labels))
             ready = middle / (middle + _HALF_AT)
         draft = _mix(first, second, 0.5 * ready, stretch, counts)
-        shares = class_shares(TEMPER * draft.logits_of(pool), smooth)
+        shares = class_shares(_SURE * draft.logits_of(pool), smooth)
         held = float(shares[list(classes.tail)].sum())
         plenty = min(max((held - _RARE) / (_MANY - _RARE), 0.0), 1.0)
         share = ready * (_BORDERS + plenty * (_BORDERS_WHERE_MANY - _BORDERS))

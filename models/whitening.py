@@ -25,6 +25,7 @@ SHRINK = 0.3  # of the covariance within classes to a sphere, at least
 FLOOR = 0.03  # variance of class means along a direction in which the pool shows nothing
 MARGIN = 1.1  # by which a direction must vary more than ordinary ones to show something
 SHOWING = 0.08  # share of the directions that may show something
+_NOTHING = 1e-5  # of the pool's variance: rounding
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,14 @@ class Whitened:
         Raises: ShapeError: if features of the pool are not finite.
         """
         known = numbered(labeled)
-        within = _within(known, targets, num_classes)
-        middle, cover = _moments(pool if len(pool) > 1 else known)
-        # The sphere that little is known beyond: the mean variance within classes, or of the pool.
-        trace = float(within.trace()) or float(cover.trace()) or float(len(cover))
-        width = len(within)
-        share = max(SHRINK, width / (width + len(labeled)))
+        origin = torch.from_numpy(labeled.mean(axis=0, dtype=np.float64)).float()
+        within = _within(known, targets, num_classes, origin)
+        middle, cover = _moments(pool if len(pool) > 1 else known, origin)
+        width, all_in_all = len(within), float(cover.trace())
+        trace, share = float(within.trace()), max(SHRINK, width / (width + len(labeled)))
+        if trace <= _NOTHING * all_in_all:
+            # No class has two labels that differ: a sphere is all that is known.
+            trace, share = all_in_all or float(width), 1.0
         within.mul_(1 - share).diagonal().add_(share * trace / width)
         root = torch.linalg.solve_triangular(
             torch.linalg.cholesky(within), torch.eye(width, dtype=torch.float64), upper=False
@@ -110,24 +113,27 @@ def numbered(features: FloatArray) -> Examples:
     return Examples(np.arange(len(features), dtype=np.int64), features)
 
 
-def _within(labeled: Examples, targets: IntArray, num_classes: int) -> Tensor:
+def _within(labeled: Examples, targets: IntArray, num_classes: int, origin: Tensor) -> Tensor:
     """(D, D) covariance of labels about the means of their classes."""
     width = labeled.features.shape[1]
     sums = torch.zeros((num_classes, width), dtype=torch.float64)
     products = torch.zeros((width, width), dtype=torch.float64)
     which = torch.from_numpy(np.ascontiguousarray(targets))
     for start, batch in feature_batches(labeled, batch_rows(width)):
-        here = batch.double()
-        sums.index_add_(0, which[start : start + len(batch)], here)
+        batch -= origin
+        sums.index_add_(0, which[start : start + len(batch)], batch.double())
         products += (batch.T @ batch).double()
     counts = torch.bincount(which, minlength=num_classes).double()
-    # Sum of squares less those of the means, which single precision bears: features are about 1.
     products -= (sums / counts.clamp_min(1)[:, None]).T @ sums
     return products / len(labeled)
 
 
-def _moments(examples: Examples) -> tuple[Tensor, Tensor]:
+def _moments(examples: Examples, origin: Tensor) -> tuple[Tensor, Tensor]:
     """(D,) mean and (D, D) covariance of all rows, batch by batch.
+
+    Args:
+        examples: at least one.
+        origin: (D,) somewhere among them, so that their squares are no larger than they must be.
 
     Raises: ShapeError: if features are not finite.
     """
@@ -135,10 +141,11 @@ def _moments(examples: Examples) -> tuple[Tensor, Tensor]:
     sums = torch.zeros(width, dtype=torch.float64)
     products = torch.zeros((width, width), dtype=torch.float64)
     for start, batch in feature_batches(examples, batch_rows(width)):
+        batch -= origin
         total = batch.sum(dim=0)
         if not bool(torch.isfinite(total).all()):
-            refuse_infinite(examples.ids[start:], batch)
+            refuse_infinite(examples.ids[start:], batch)  # an origin is finite: labels are checked
         sums += total
         products += (batch.T @ batch).double()
     mean = sums / len(examples)
-    return mean, products / len(examples) - torch.outer(mean, mean)
+    return mean + origin, products / len(examples) - torch.outer(mean, mean)

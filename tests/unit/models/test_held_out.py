@@ -89,8 +89,8 @@ def test_the_same_input_in_another_order_says_the_same() -> None:
         config=miner.config,
         seed=0,
     )
-    assert other.calibration.slope == pytest.approx(miner.calibration.slope, rel=1e-6)
-    assert other.calibration.offset == pytest.approx(miner.calibration.offset, rel=1e-6)
+    assert other.calibration.slope == pytest.approx(miner.calibration.slope, rel=1e-4)
+    assert other.calibration.offset == pytest.approx(miner.calibration.offset, rel=1e-4)
 
 
 @pytest.mark.parametrize(

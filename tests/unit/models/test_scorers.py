@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from models.autoencoder import LogitAutoencoder
-from models.config import AutoencoderConfig, MinerConfig, RecalibrationConfig
-from models.scorers.blend import DEFAULT_WEIGHT, WEIGHTS, choose_weight
+from models.config import MinerConfig
 from models.scorers.diversity import Diversity, farthest_first
+from models.scorers.duplicates import spread
 from models.scorers.rarefirst import RareFirst
 from models.scorers.turns import take_turns
 from models.types import ClassSpace, Examples, FloatArray, LabeledExamples
@@ -21,28 +21,81 @@ def _examples(features: FloatArray) -> Examples:
     return Examples(np.arange(len(features), dtype=np.int64), features.astype(np.float32))
 
 
+def _turns(
+    scores: FloatArray, share: float, *, pooled: FloatArray | None = None, give_up: float = 0.0
+) -> tuple[list[int], list[int]]:
+    rows, turns = take_turns(
+        scores,
+        scores.max(axis=1) if pooled is None else pooled,
+        np.arange(len(scores)),
+        budget=len(scores),
+        share=share,
+        give_up_share=give_up,
+    )
+    return rows.tolist(), turns.tolist()
+
+
 def test_turns_go_round() -> None:
-    scores = np.asarray([[9.0, 0], [8, 0], [0, 9], [0, 8]])
-    rows, turns = take_turns(scores, scores / 10, np.arange(4), budget=4, give_up_share=0.15)
-    assert rows.tolist() == [0, 2, 1, 3]
-    assert turns.tolist() == [0, 1, 0, 1]
+    scores = np.asarray([[9.0, 0], [8, 0], [0, 7], [0, 6]])
+    assert _turns(scores, 0.5) == ([0, 2, 1, 3], [0, 1, 0, 1])
+
+
+def test_what_is_nobodys_turn_goes_to_the_best_of_all() -> None:
+    scores = np.asarray([[9.0, 0], [8, 0], [7, 0], [6, 0], [0, 5], [0, 4], [5.5, 0]])
+    assert _turns(scores, 0.0) == ([0, 1, 2, 3, 6, 4, 5], [0, 0, 0, 0, 0, 1, 1])
+    # Each class is owed a quarter: the second is served where it would fall behind.
+    rows, turns = _turns(scores, 0.25)
+    assert turns.index(1) < 4
+    assert rows[0] == 0
+    for place in range(1, 8):
+        assert turns[:place].count(1) >= min(0.25 * place - 1, 2)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 1 / 3])
+def test_every_class_has_its_share_of_every_part(share: float) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(300, 3)) + np.asarray([8.0, 0.0, 0.0])
+    _, turns = _turns(scores, share)
+    for place in range(1, 200):
+        served = np.bincount(turns[:place], minlength=3)
+        assert (served >= np.floor(share * place) - 1).all()
 
 
 def test_an_exhausted_class_gives_up_its_turn() -> None:
     # Class 1 has one good candidate; after it, only class 0 is worth a label.
-    likelihood = np.asarray([[0.9, 0.01], [0.8, 0.01], [0.7, 0.01], [0.01, 0.9], [0.01, 0.02]])
-    rows, turns = take_turns(likelihood, likelihood, np.arange(5), budget=5, give_up_share=0.15)
-    assert rows.tolist() == [0, 3, 1, 2, 4]
-    assert turns.tolist()[:4] == [0, 1, 0, 0]
-    strict, _ = take_turns(likelihood, likelihood, np.arange(5), budget=4, give_up_share=0.0)
-    assert strict.tolist() == [0, 3, 1, 4]
+    odds = np.asarray([[4.0, -5], [3, -5], [2, -5], [-5, 4], [-5, -4]])
+    rows, turns = _turns(odds, 0.5, give_up=0.15)
+    assert rows == [0, 3, 1, 2, 4]
+    assert turns[:4] == [0, 1, 0, 0]
+    assert _turns(odds, 0.5)[0] == [0, 3, 1, 4, 2]
 
 
 def test_ties_go_by_id() -> None:
     rows, _ = take_turns(
-        np.zeros((4, 1)), np.zeros((4, 1)), np.asarray([7, 3, 9, 1]), budget=4, give_up_share=0.1
+        np.zeros((4, 1)),
+        np.zeros(4),
+        np.asarray([7, 3, 9, 1]),
+        budget=4,
+        share=0.5,
+        give_up_share=0.1,
     )
     assert rows.tolist() == [3, 1, 0, 2]
+
+
+def test_near_duplicates_come_last_of_their_part() -> None:
+    rng = np.random.default_rng(0)
+    scenes = rng.normal(size=(60, 16))
+    which = np.repeat(np.arange(60), 5)
+    shots = scenes[which] + 0.01 * rng.normal(size=(300, 16))
+    order = spread(_examples(shots))
+    assert sorted(order.tolist()) == list(range(300))
+    # 200 places hold 40 scenes: one picture of each, then the other four.
+    assert order[:40].tolist() == list(range(0, 200, 5))
+    assert order[200:220].tolist() == list(range(200, 300, 5))
+    np.testing.assert_array_equal(spread(_examples(shots[:200])), order[:200])
+    # Where nothing is alike, or everything, the order stays.
+    for features in (rng.normal(size=(250, 16)), np.ones((250, 16)), np.ones((1, 3))):
+        assert spread(_examples(features)).tolist() == list(range(len(features)))
 
 
 def test_diversity_goes_where_nothing_is_labeled() -> None:
@@ -91,36 +144,69 @@ def test_the_rarity_follows_the_priors() -> None:
     assert sums[0] < sums[1]
 
 
-def test_with_no_label_of_any_tail_class_novelty_and_diversity_share_the_queue() -> None:
+def test_without_a_label_of_the_tail_the_rest_of_the_pool_comes_first() -> None:
     labeled, pool, classes = _skewed(0)
     scorer = RareFirst(CONFIG).fit(labeled, pool, classes=classes, seed=0)
     assert scorer.unlearnable == (2,)
+    assert scorer.metrics["autoencoder_weight"] == 0.5
     queue = scorer.rank(pool, budget=20, seed=0)
-    assert {"one-class error", "diversity"} == set(queue.reasons)
-    assert 8 <= queue.reasons.count("diversity") <= 12
+    assert set(queue.reasons) == {"one-class error"}
+    # The last eight of the pool are of the third class.
+    assert np.isin(queue.ids[:8], np.arange(72, 80)).sum() >= 6
+
+
+def test_tail_classes_without_labels_are_served_beside_those_with() -> None:
+    rng = np.random.default_rng(0)
+    targets = np.repeat([0, 1, 2], [60, 60, 6])
+    centers = 5 * np.eye(5, 6)
+    labeled = LabeledExamples(
+        _examples(rng.normal(size=(126, 6)) + centers[targets]), targets.astype(np.int64)
+    )
+    truth = np.repeat([0, 1, 2, 3, 4], [100, 100, 20, 20, 20])
+    pool = _examples(rng.normal(size=(260, 6)) + centers[truth])
+    classes = ClassSpace(("a", "b", "c", "d", "e"), (2, 3, 4))
+    scorer = RareFirst(CONFIG).fit(labeled, pool, classes=classes, seed=0)
+    assert (scorer.learnable, scorer.unlearnable) == ([2], (3, 4))
+    queue = scorer.rank(pool, budget=40, seed=0)
+    assert set(queue.reasons) == {"tail c", "one-class error"}
+    found = np.bincount(truth[queue.ids], minlength=5)
+    assert found[2] >= 12
+    assert found[3] + found[4] >= 12
 
 
 def test_the_autoencoder_does_not_know_the_tail() -> None:
     labeled, pool, classes = _skewed(20)
-    scorer = RareFirst(MinerConfig(members=3)).fit(labeled, pool, classes=classes, seed=0)
+    scorer = RareFirst(CONFIG).fit(labeled, pool, classes=classes, seed=0)
     errors = scorer.reconstruction_error(labeled.examples)
     rare = labeled.targets == 2
     assert errors[rare].mean() > 2 * errors[~rare].mean()
 
 
-def test_the_weight_of_the_error_is_fixed_while_labels_are_few() -> None:
-    labeled, pool, classes = _skewed(5)
-    scorer = RareFirst(CONFIG).fit(labeled, pool, classes=classes, seed=0)
-    assert scorer.metrics["autoencoder_weight"] == DEFAULT_WEIGHT
-
-
-def test_an_error_that_says_nothing_gets_no_weight() -> None:
-    labeled, _, classes = _skewed(30)
+@pytest.mark.parametrize(("share", "much"), [(0.002, False), (0.2, True)])
+def test_what_the_pool_holds_decides_how_it_is_searched(share: float, much: bool) -> None:
     rng = np.random.default_rng(0)
-    # Fitted on noise: its error has nothing to do with the classes.
-    noise = LogitAutoencoder.fit(
-        rng.normal(size=(50, 3)), config=AutoencoderConfig(members=1, min_steps=1, epochs=1)
+    centers = 4 * np.eye(3, 8)
+    targets = np.repeat([0, 1, 2], [100, 100, 20])
+    truth = rng.choice(3, size=2000, p=[0.5 - share / 2, 0.5 - share / 2, share])
+    scorer = RareFirst(CONFIG).fit(
+        LabeledExamples(_examples(rng.normal(size=(220, 8)) + centers[targets]), targets),
+        _examples(rng.normal(size=(2000, 8)) + centers[truth]),
+        classes=ClassSpace(("a", "b", "c"), (2,)),
+        seed=0,
     )
-    weight = choose_weight(labeled, classes, noise, recalibration=RecalibrationConfig(), seed=0)
-    assert weight in WEIGHTS
-    assert weight <= 0.1
+    figures = scorer.metrics
+    assert (figures["pool_tail_share"] > 0.05) == much
+    assert figures["autoencoder_weight"] == (0.5 if much else 0.0)
+    assert figures["border_share"] == pytest.approx((0.25 if much else 0.75) * 20 / 30)
+
+
+def test_a_restored_scorer_ranks_alike_and_is_not_fitted_again() -> None:
+    labeled, pool, classes = _skewed(20)
+    scorer = RareFirst(CONFIG).fit(labeled, pool, classes=classes, seed=0)
+    other = RareFirst(CONFIG).restore(scorer.state(), classes=classes)
+    assert other.metrics == scorer.metrics
+    np.testing.assert_array_equal(
+        other.rank(pool, budget=80, seed=0).ids, scorer.rank(pool, budget=80, seed=0).ids
+    )
+    with pytest.raises(RuntimeError, match="restored"):
+        other.again(labeled.examples.features, labeled.targets)

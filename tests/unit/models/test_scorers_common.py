@@ -209,7 +209,7 @@ def test_the_pool_is_not_copied_as_a_whole(name: str) -> None:
     targets = np.repeat([0, 1, 2, 3], [30, 30, 5, 5])
     labeled = LabeledExamples(Examples(np.arange(70), some[:70]), targets)
     scorer = fit(name, labeled, Examples(np.arange(500), some), config=QUICK)
-    features: NDArray[np.float16] = np.empty((20_000, 512), dtype=np.float16)
+    features: NDArray[np.float16] = np.empty((50_000, 512), dtype=np.float16)
     for start in range(0, len(features), 500):
         # Of many lengths: near ties are not what is looked at here.
         features[start : start + 500] = np.roll(some, start // 500, axis=1) * rng.random((500, 1))
