@@ -230,11 +230,6 @@ class Settings(BaseSettings):
         "labels finds better than the default beyond chance.",
         json_schema_extra=_PROJECT,
     )
-    autoencoder_space: Literal["prob", "logit"] = Field(
-        "prob",
-        description="prob: the released code of MMM22; logit: the paper's text.",
-        json_schema_extra=_PROJECT,
-    )
     recalibration: Literal["regularised", "paper", "released"] = Field(
         "regularised",
         description="How the re-calibration layer is trained (METHODS section 2).",

@@ -69,15 +69,15 @@ class MinerConfig(_Config):
         default="rarefirst", description="A name of models.scorers.SCORERS, or auto."
     )
     recalibration: Literal["regularised", "paper", "released"] = Field(
-        default="regularised", description="How the re-calibration layer is trained."
-    )
-    autoencoder_space: Literal["prob", "logit"] = Field(
-        default="prob", description="What the autoencoder reconstructs."
+        default="regularised",
+        description="How the borders in the default's re-calibration layer are drawn.",
     )
     autoencoder_steps: int = Field(
-        default=3000, ge=1, description="Fewest optimiser steps of the autoencoder."
+        default=3000, ge=1, description="Fewest optimiser steps of the paper's autoencoder."
     )
-    members: int = Field(default=5, ge=1, description="Members of the autoencoder's ensemble.")
+    members: int = Field(
+        default=5, ge=1, description="Members of the paper's autoencoder's ensemble."
+    )
     give_up_share: float = Field(
         default=0.15,
         ge=0,

@@ -23,7 +23,6 @@ KEY = "settings"
 _OF_A_FIT = (
     "scorer",
     "recalibration",
-    "autoencoder_space",
     "seed",
     "tail_threshold",
     "tail_min_labels",
@@ -64,7 +63,6 @@ def miner_config(settings: Settings) -> MinerConfig:
     return MinerConfig(
         scorer=settings.scorer,
         recalibration=settings.recalibration,
-        autoencoder_space=settings.autoencoder_space,
     )
 
 

@@ -139,9 +139,7 @@ def _conditions(
     batch = plan.batch or max(settings.fit_every_labels, -(-enough // plan.rounds))
     conditions = Conditions(
         data=data,
-        config=MinerConfig(
-            recalibration=settings.recalibration, autoencoder_space=settings.autoencoder_space
-        ),
+        config=MinerConfig(recalibration=settings.recalibration),
         start=start,
         batch=batch,
         rounds=min(plan.rounds, -(-pool // batch)),

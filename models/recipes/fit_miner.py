@@ -392,10 +392,9 @@ def _what_is_possible(
         return "diversity", f"{lack} (until then the queue is a diversity order)"
     blind = [classes.names[k] for k in classes.tail if not seen[k]]
     if blind and wanted == "rarefirst":
-        how = "the other tail classes are mined"
-        if len(blind) == len(classes.tail):
-            how = "the queue is half one-class error, half diversity"
-        return wanted, f"no label of {', '.join(blind)} yet, nothing can learn it: {how}"
+        return wanted, (
+            f"no label of {', '.join(blind)} yet: what looks like no labeled class stands in for it"
+        )
     return wanted, ""
 
 

@@ -1,7 +1,7 @@
 """MMM22 as published and its ablations: an autoencoder on all labels, order by its error.
 
-Which layer, which space and which budget is the name's business; ``recalibration`` and
-``autoencoder_space`` of the settings are the default scorer's.
+Which layer, which space and which budget is the name's business; ``recalibration`` of the settings
+is the default scorer's.
 Source: Singh et al. 2021, arXiv:2112.07835, section 3; METHODS sections 2 to 4 and 16.
 """
 

@@ -52,7 +52,7 @@ def test_spaces_are_those_of_code_and_text() -> None:
 
 
 def test_settings_of_the_default_do_not_change_what_a_name_means() -> None:
-    other = {"recalibration": "released", "autoencoder_space": "logit"}
+    other = {"recalibration": "released"}
     for scorer in (Paper, PaperLogit, PaperReleased, PaperNoRc):
         np.testing.assert_array_equal(_fit(scorer).errors(POOL), _fit(scorer, **other).errors(POOL))
 
