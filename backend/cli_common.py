@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, NoReturn
@@ -13,6 +14,9 @@ from backend import cli_tables
 from backend.errors import BackendError
 from backend.settings import Settings
 from models.errors import ModelError
+
+#: Errors of a disk that a person can mend.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 Project = Annotated[int, typer.Option("--project", "-p", help="Label Studio's project id.")]
 AnyProject = Annotated[
@@ -40,6 +44,11 @@ def clear_errors() -> Iterator[None]:
         yield
     except (BackendError, ModelError) as error:
         fail(str(error))
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        where = error.filename or "the disk"
+        fail(f"{where} cannot be written ({error.strerror}); make room, then say it again")
 
 
 def fail(message: str, *, code: int = 1) -> NoReturn:

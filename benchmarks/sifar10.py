@@ -165,7 +165,7 @@ def _cases(lines: Lines) -> str:
             spreads = [line.figures.get(name) for name in names]
             told = {
                 **{key: value for key, value in asdict(case).items() if key != "task"},
-                "draws": max((spread.n for spread in spreads if spread), default=0),
+                "cells": max((spread.n for spread in spreads if spread), default=0),
                 "mean": [_digits(spread.mean if spread else math.nan) for spread in spreads],
                 "sd": [_digits(spread.sd if spread else math.nan) for spread in spreads],
             }

@@ -33,6 +33,7 @@ _SLOPE_SPREAD, _OFFSET_SPREAD = 0.5, 1.0
 #: Within this factor the pool does not contradict the labels: its own estimate is no better.
 _CONTRADICTS = 4.0
 _SAME = 1.5  # factor below which priors are the labels' own word
+_LEAST_SHARE = 1e-12  # of the tail: what nobody expects still has log-odds
 _FARTHEST = 10.0  # by which the model that is used may be shifted against the folds'
 _POOL_ROWS = 20_000  # more say no more
 
@@ -136,7 +137,7 @@ def calibrate(
     if not enough(labels, int(fair.sum()) - labels) or not len(pool.used):
         return Calibration(labels=labels)
     priors = priors_of(classes, np.bincount(targets, weights=counts, minlength=classes.size))
-    told = float(priors[list(classes.tail)].sum())
+    told = min(max(float(priors[list(classes.tail)].sum()), _LEAST_SHARE), 1 - _LEAST_SHARE)
     own = float(counts[fair & is_tail].sum() / counts[fair].sum())
     # At the labels' own shares every label counts alike: the surest fit, and what the pool's
     # share is asked of.
@@ -172,18 +173,6 @@ def priors_of(classes: ClassSpace, seen: NDArray[np.integer] | FloatArray) -> ND
     counts = np.asarray(seen, dtype=np.float64) + 1
     shares: NDArray[np.float64] = counts / counts.sum()
     return shares
-
-
-def tail_log_odds(
-    logits: FloatArray, tail: tuple[int, ...], priors: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(N, K) logits of classes trained alike to (N,) log-odds of the tail at some priors."""
-    at = np.asarray(logits, dtype=np.float64) + np.log(priors)
-    rest = [k for k in range(len(priors)) if k not in tail]
-    odds: NDArray[np.float64] = np.logaddexp.reduce(at[:, list(tail)], axis=1) - (
-        np.logaddexp.reduce(at[:, rest], axis=1)
-    )
-    return odds
 
 
 def _apart(one: float, other: float) -> float:

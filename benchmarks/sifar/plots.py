@@ -67,14 +67,20 @@ def _results(line: Line) -> list[Result]:
 
 
 def _found_curves(lines: Lines, frozen: FrozenName) -> list[Curve]:
-    """Mean found by every tenth label, and a standard deviation to either side."""
+    """Mean found by every tenth label, and the draws' standard deviation to either side."""
     at = np.arange(0, ROUNDS * BATCH + 1, 10)
     curves = []
     for entry in (*_DRAWN, _BASELINE):
         line = _line(lines, Case("rounds", frozen, None, entry, ALL))
         if line is not None:
-            found = np.stack([_found_by(result, at) for result in _results(line)])
-            mean, sd = found.mean(axis=0), found.std(axis=0)
+            groups = [
+                np.stack([_found_by(result, at) for result in some])
+                for some in line.results.values()
+            ]
+            mean = np.concatenate(groups).mean(axis=0)
+            # The draws' noise, as in the tables: not how the tail choices differ.
+            several = [group.var(axis=0, ddof=1) for group in groups if len(group) > 1]
+            sd = np.sqrt(np.mean(several, axis=0)) if several else np.zeros(len(at))
             curves.append(
                 Curve(
                     entry,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -110,3 +111,14 @@ def test_a_share_that_nobody_reaches_takes_one_line(squares: Path) -> None:
     code, shown, said = _simulate(str(squares), "--scorers", "tail_mass,entropy", *few)
     assert code == 0, said
     assert len(re.findall("none reached it", shown)) == 3
+
+
+def test_a_full_disk_is_a_sentence(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/kept.json")
+
+    monkeypatch.setattr("backend.simulation.replay.SimulatedModel.read", full)
+    code, _, said = _simulate(str(squares), "--start", "24")
+    assert code == 1
+    assert "/data/kept.json cannot be written (No space left on device)" in said
+    assert "Traceback" not in said

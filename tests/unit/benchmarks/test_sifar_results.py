@@ -137,7 +137,7 @@ def test_writes_json_page_and_pictures(tmp_path: Path, monkeypatch: pytest.Monke
     assert uniform["all"] == {"words": ".750 +- .000", "met": True}
     rank = told["tasks"]["rank"]
     case = next(c for c in rank["cases"] if c["entry"] == "random" and c["tail"] == "all")
-    assert case["draws"] == len(TAILS) * len(DEVELOP[1])
+    assert case["cells"] == len(TAILS) * len(DEVELOP[1])
     assert dict(zip(rank["figures"], case["mean"], strict=True))["uniform.ap"] == 0.2
     assert dict(zip(rank["figures"], case["sd"], strict=True))["uniform.ap"] < 1e-9
     page = out.with_suffix(".md").read_text()

@@ -17,7 +17,6 @@ from models.calibration import (
     calibrate,
     from_part,
     priors_of,
-    tail_log_odds,
 )
 from models.errors import ShapeError
 from models.metrics import expected_calibration_error
@@ -193,14 +192,17 @@ def test_a_version_from_before_reads_as_it_did() -> None:
     assert from_part({"calibration": kept.state()}, "calibration") == kept
 
 
-def test_log_odds_of_the_tail_at_priors() -> None:
-    logits = np.asarray([[0.0, 0.0, 0.0], [2.0, 0.0, 50.0], [60.0, -60.0, -60.0]])
+def test_priors_are_the_shares_of_the_labels_smoothed() -> None:
     priors = priors_of(ClassSpace(("a", "b", "c")), np.asarray([7, 1, 0]))
     assert priors == pytest.approx([8 / 11, 2 / 11, 1 / 11])
-    found = tail_log_odds(logits, (1, 2), priors)
-    assert found[0] == pytest.approx(np.log(3 / 8))
-    assert found[1] > 40
-    assert found[2] == pytest.approx(-120 + np.log(3 / 8))
+
+
+def test_priors_without_a_tail_do_not_break_it() -> None:
+    labels = draw(9, size=600, share=0.2, told_at=0.2)
+    pool = draw(10, size=2000, share=0.2, told_at=0.2)
+    nobody = ClassSpace(at(0.2).names, at(0.2).tail, (1.0, 0.0))
+    found = calibrate(labels.told, labels.targets, same(pool.told), classes=nobody)
+    assert np.isfinite([found.slope, found.offset, found.share]).all()
 
 
 def test_a_large_pool_is_looked_at_in_part() -> None:
