@@ -38,12 +38,15 @@ class Whitened:
             the pool varies most.
         variance: (D,) of the pool along each, where that of a class is 1.
         shown: (D,) the part of it that ordinary directions do not have, >= 0.
+        spread: variance of features within a class, summed over all D; 0 where no class has two
+            labels that differ.
     """
 
     middle: NDArray[np.float64]
     axes: NDArray[np.float64]
     variance: NDArray[np.float64]
     shown: NDArray[np.float64]
+    spread: float
 
     @classmethod
     def fit(
@@ -65,7 +68,8 @@ class Whitened:
         middle, cover = _moments(pool if len(pool) > 1 else known, origin)
         width, all_in_all = len(within), float(cover.trace())
         trace, share = float(within.trace()), max(SHRINK, width / (width + len(labeled)))
-        if trace <= _NOTHING * all_in_all:
+        spread = trace if trace > _NOTHING * all_in_all else 0.0
+        if not spread:
             # No class has two labels that differ: a sphere is all that is known.
             trace, share = all_in_all or float(width), 1.0
         within.mul_(1 - share).diagonal().add_(share * trace / width)
@@ -81,6 +85,7 @@ class Whitened:
             axes=(root.T @ vectors).numpy(),
             variance=values.numpy(),
             shown=shown.numpy(),
+            spread=spread,
         )
 
     @property

@@ -51,6 +51,7 @@ class _Fitted:
         novelty: (T' + 1,) what a standard deviation of the error adds to each score.
         error: (2,) mean and standard deviation of the error over the pool.
         turns: share of the queue that is served by turns.
+        usual: squared distance of two examples of a class; 0 where that is not known.
     """
 
     layer: RecalibrationLayer
@@ -59,6 +60,7 @@ class _Fitted:
     novelty: NDArray[np.float64]
     error: NDArray[np.float64]
     turns: float
+    usual: float
 
 
 class RareFirst:
@@ -116,6 +118,7 @@ class RareFirst:
             novelty=np.zeros(0),
             error=np.asarray([0.0, 1.0]),
             turns=max(_GUARANTEED_WHERE_RARE, _GUARANTEED * plenty),
+            usual=2 * space.spread,
         )
         self._sums = self._weights_of_sums()
         spreads, error = self._spreads(some)
@@ -312,7 +315,7 @@ class RareFirst:
             share=fitted.turns / len(served),
             give_up_share=self.config.give_up_share,
         )
-        at = spread(contenders.take(rows))[:size]
+        at = spread(contenders.take(rows), usual=fitted.usual)[:size]
         rows, turns = rows[at], turns[at]
         names = [
             f"tail {self.classes.names[columns[0]]}"
@@ -346,7 +349,7 @@ class RareFirst:
             "seen": fitted.seen,
             "novelty": fitted.novelty,
             "error": fitted.error,
-            "turns": np.asarray([fitted.turns]),
+            "queue": np.asarray([fitted.turns, fitted.usual]),
             "figures": np.asarray([self._figures.get(name, np.nan) for name in _FIGURES]),
         }
 
@@ -358,7 +361,8 @@ class RareFirst:
             seen=state["seen"].astype(np.float64),
             novelty=state["novelty"].astype(np.float64),
             error=state["error"].astype(np.float64),
-            turns=float(state["turns"].astype(np.float64)[0]),
+            turns=float(state["queue"].astype(np.float64)[0]),
+            usual=float(state["queue"].astype(np.float64)[1]),
         )
         self._figures = dict(
             zip(_FIGURES, state["figures"].astype(np.float64).tolist(), strict=True)

@@ -87,15 +87,30 @@ def test_near_duplicates_come_last_of_their_part() -> None:
     scenes = rng.normal(size=(60, 16))
     which = np.repeat(np.arange(60), 5)
     shots = scenes[which] + 0.01 * rng.normal(size=(300, 16))
-    order = spread(_examples(shots))
+    usual = 2.0 * 16
+    order = spread(_examples(shots), usual=usual)
     assert sorted(order.tolist()) == list(range(300))
     # 200 places hold 40 scenes: one picture of each, then the other four.
     assert order[:40].tolist() == list(range(0, 200, 5))
     assert order[200:220].tolist() == list(range(200, 300, 5))
-    np.testing.assert_array_equal(spread(_examples(shots[:200])), order[:200])
-    # Where nothing is alike, or everything, the order stays.
-    for features in (rng.normal(size=(250, 16)), np.ones((250, 16)), np.ones((1, 3))):
-        assert spread(_examples(features)).tolist() == list(range(len(features)))
+    np.testing.assert_array_equal(spread(_examples(shots[:200]), usual=usual), order[:200])
+    # Where nothing is alike the order stays, and where nobody knows what alike is.
+    apart = _examples(rng.normal(size=(250, 16)))
+    assert spread(apart, usual=usual).tolist() == list(range(250))
+    assert spread(_examples(shots), usual=0.0).tolist() == list(range(300))
+
+
+def test_a_compact_class_is_not_taken_for_duplicates() -> None:
+    rng = np.random.default_rng(0)
+    targets, truth = np.repeat([0, 1, 2], [30, 30, 6]), np.repeat([0, 1, 2], [60, 60, 12])
+    features, pool = (
+        _examples(5 * np.eye(3, 6)[of] + 0.05 * rng.normal(size=(len(of), 6)))
+        for of in (targets, truth)
+    )
+    scorer = RareFirst(CONFIG).fit(
+        LabeledExamples(features, targets), pool, classes=ClassSpace(("a", "b", "c"), (2,)), seed=0
+    )
+    assert set(scorer.rank(pool, budget=12, seed=0).ids.tolist()) == set(range(120, 132))
 
 
 def test_diversity_goes_where_nothing_is_labeled() -> None:
