@@ -29,6 +29,7 @@ _HALF_AT = 10  # labels of a tail class at which it has half of that
 _RARE, _MANY = 0.015, 0.05  # shares of the tail in the pool, as estimated here
 _SURE = 0.4  # what logits times this say of the pool's shares was most telling (measured)
 _NEVER = -1e4  # logit of a class of which nothing is known
+_WIDEST = 40.0  # standard deviation of logits: more says nothing and drowns in rounding
 
 Linear = tuple[NDArray[np.float64], NDArray[np.float64]]  # (D, K) weight, (K,) bias
 _Expected = Callable[[NDArray[np.float64], IntArray], NDArray[np.float64]]
@@ -40,12 +41,14 @@ class Mixture:
 
     Attributes:
         share: of the second half, in [0, 1].
+        damp: by which the first half's logits are multiplied, in (0, 1].
         stretch: by which its logits are as wide as those of the first.
         plenty: in [0, 1]: 0 where the tail is rare in the pool, 1 where there is much of it.
         expected: (D,) where a tail class is expected, in coordinates.
     """
 
     share: float
+    damp: float
     stretch: float
     plenty: float
     expected: NDArray[np.float64]
@@ -102,6 +105,9 @@ class MixedLayer:
         places = space.at(features)
         means, first = _first(places, targets, space, classes, expected)
         counts = means.counts
+        # A few labels may make classes look like points: logits of thousands.
+        damp = min(1.0, _WIDEST / max(_spread(first, pool, counts), 1e-9))
+        first = _damped(first, damp)
         tail_labels = counts[[k for k in classes.tail if counts[k]]]
         smooth = (counts + 0.5) / (counts + 0.5).sum()
         second, stretch, ready = None, 1.0, 0.0
@@ -119,7 +125,7 @@ class MixedLayer:
             layer=_mix(first, second, share, stretch, counts),
             means=means,
             space=space,
-            mixture=Mixture(share, stretch, plenty, means.expected),
+            mixture=Mixture(share, damp, stretch, plenty, means.expected),
             shares=np.asarray(shares, dtype=np.float64),
             classes=classes,
             config=config,
@@ -140,6 +146,7 @@ class MixedLayer:
 
         places = space.at(features)
         means, first = _first(places, targets, space, self.classes, expected)
+        first = _damped(first, mixture.damp)
         second = None
         if mixture.share:
             second = _second(features, places, targets, means.counts, space, self.config, self.seed)
@@ -212,6 +219,12 @@ def _centred(weight: FloatArray, bias: FloatArray, known: IntArray) -> Linear:
     weights[:, known] -= weights[:, known].mean(axis=1, keepdims=True)
     biases[known] -= biases[known].mean()
     return weights, biases
+
+
+def _damped(half: Linear, by: float) -> Linear:
+    """Smaller logits; what is never likely stays so."""
+    weight, bias = half
+    return by * weight, np.where(bias > _NEVER, by * bias, bias)
 
 
 def _mix(

@@ -103,3 +103,18 @@ def test_wide_features_are_looked_at_where_classes_differ() -> None:
     mixed = _fit(features, targets, pool)
     assert mixed.layer.weight.shape == (450, 4)
     assert (mixed.layer.logits(pool).argmax(axis=1) == truth).mean() > 0.95
+
+
+def test_classes_that_look_like_points_do_not_drown_in_their_logits() -> None:
+    rng = np.random.default_rng(0)
+    targets, truth = np.repeat([0, 1, 3], [30, 30, 6]), np.repeat([0, 1, 3], [300, 300, 60])
+    features, pool = (
+        (np.eye(4, 20)[of] + 1e-3 * rng.normal(size=(len(of), 20))).astype(np.float32)
+        for of in (targets, truth)
+    )
+    mixed = _fit(features, targets, pool)
+    logits = mixed.layer.logits(pool)[:, [0, 1, 3]]
+    assert mixed.mixture.damp < 0.1
+    assert logits.std() == pytest.approx(40, rel=0.2)
+    assert (mixed.layer.logits(pool).argmax(axis=1) == truth).all()
+    assert (mixed.again(features, targets).logits(pool)[:, 2] == -1e4).all()
