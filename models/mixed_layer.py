@@ -224,7 +224,7 @@ def _centred(weight: FloatArray, bias: FloatArray, known: IntArray) -> Linear:
 def _damped(half: Linear, by: float) -> Linear:
     """Smaller logits; what is never likely stays so."""
     weight, bias = half
-    return by * weight, np.where(bias > _NEVER, by * bias, bias)
+    return by * weight, np.where(bias == _NEVER, bias, by * bias)
 
 
 def _mix(
