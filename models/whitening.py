@@ -25,6 +25,7 @@ SHRINK = 0.3  # of the covariance within classes to a sphere, at least
 FLOOR = 0.03  # variance of class means along a direction in which the pool shows nothing
 MARGIN = 1.1  # by which a direction must vary more than ordinary ones to show something
 SHOWING = 0.08  # share of the directions that may show something
+_SOME = 1000  # labels whose mean is near enough to the middle for what rounding does
 _NOTHING = 1e-5  # of the pool's variance: rounding
 
 
@@ -63,7 +64,7 @@ class Whitened:
         Raises: ShapeError: if features of the pool are not finite.
         """
         known = numbered(labeled)
-        origin = torch.from_numpy(labeled.mean(axis=0, dtype=np.float64)).float()
+        origin = torch.from_numpy(labeled[:_SOME].astype(np.float32).mean(axis=0))
         within = _within(known, targets, num_classes, origin)
         middle, cover = _moments(pool if len(pool) > 1 else known, origin)
         width, all_in_all = len(within), float(cover.trace())
