@@ -24,6 +24,7 @@ from models.types import ClassSpace, Examples, FloatArray, IntArray
 from models.whitening import Whitened
 
 _WIDE = 400  # coordinates that the borders are drawn in, beside those of the class means
+_VARIES = 1e-6  # of the largest variance: less is rounding
 _BORDERS, _BORDERS_WHERE_MANY = 0.75, 0.25  # share of the second half, with labels enough
 _HALF_AT = 10  # labels of a tail class at which it has half of that
 _RARE, _MANY = 0.015, 0.05  # shares of the tail in the pool, as estimated here
@@ -201,15 +202,18 @@ def _second(
             # Plain cross-entropy learned the labels' own shares, not equal ones.
             bias = bias - np.log(np.maximum(counts, 1))
         return _centred(layer.weight.astype(np.float64), bias, known)
-    beyond = places[:, _WIDE:]
+    # Where the pool does not vary, directions are arbitrary: one could not say the same twice.
+    varies = int(np.count_nonzero(space.variance > _VARIES * space.variance[0]))
+    wide = min(_WIDE, max(varies, 1))
+    beyond = places[:, wide:]
     if beyond.shape[1] > len(known):
         sums = np.stack([beyond[targets == k].mean(axis=0) for k in known], axis=1)
         onto = torch.linalg.qr(torch.from_numpy(sums)).Q.numpy()
-        narrow = np.concatenate([places[:, :_WIDE], beyond @ onto], axis=1)
+        narrow = np.concatenate([places[:, :wide], beyond @ onto], axis=1)
     else:
         onto, narrow = np.eye(beyond.shape[1], dtype=np.float32), places
     solved, bias = solve(torch.from_numpy(narrow), targets, counts, config)
-    weight = np.concatenate([solved[:_WIDE], onto @ solved[_WIDE:]])
+    weight = np.concatenate([solved[:wide], onto @ solved[wide:]])
     return space.on_features(*_centred(weight, bias, known))
 
 

@@ -214,7 +214,12 @@ def _inverse_curvature(
     # Without shrinking, directions that no label tells apart would be unbounded.
     least = 1e-6 * float(matrix.diagonal().mean()) or 1.0
     matrix.diagonal().add_(max(l2, least))
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+    root, failed = torch.linalg.cholesky_ex(matrix)
+    if int(failed):
+        # Features far from 0 beside which nothing varies: sums in single precision are rounding.
+        matrix.diagonal().add_(1e-3 * float(matrix.diagonal().max()))
+        root = torch.linalg.cholesky(matrix)
+    inverse = torch.cholesky_inverse(root)
 
     def times(gradient: Point) -> Point:
         found = np.empty_like(gradient)

@@ -150,7 +150,7 @@ def _moments(examples: Examples, origin: Tensor) -> tuple[Tensor, Tensor]:
         batch -= origin
         total = batch.sum(dim=0)
         if not bool(torch.isfinite(total).all()):
-            refuse_infinite(examples.ids[start:], batch)  # an origin is finite: labels are checked
+            refuse_infinite(examples.ids[start : start + len(batch)], batch)
         sums += total
         products += (batch.T @ batch).double()
     mean = sums / len(examples)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.class_means import TEMPER
 from models.config import MinerConfig, RecalibrationConfig
 from models.mixed_layer import MixedLayer
 from models.prototypes import PrototypeAutoencoder
@@ -36,7 +37,9 @@ _MOST_NOVEL = 3.0  # standard deviations of the one-class error that count
 _GUARANTEED = 0.9  # of the queue that is served by turns where the pool holds much of the tail
 _GUARANTEED_WHERE_RARE = 0.2
 _SINGLE_PRECISION = 1e-2  # by which a score in single precision may be wrong, with room to spare
+_UNDERFLOW = -60.0  # logarithm of a sum of powers of which single precision lost a part
 _FARTHEST = 500.0  # log-odds beyond this are all alike
+_LEAST_PRIOR = 1e-12  # of a class that nobody expects
 _FIGURES = ("pool_tail_share", "border_share", "autoencoder_weight")
 
 
@@ -77,6 +80,7 @@ class RareFirst:
         self._fitted: _Fitted | None = None
         self._mixed: MixedLayer | None = None
         self._sums: Tensor = torch.empty(0)
+        self._shares: Tensor = torch.empty(0)
         self._figures: dict[str, float] = {}
 
     def fit(
@@ -120,10 +124,12 @@ class RareFirst:
             turns=max(_GUARANTEED_WHERE_RARE, _GUARANTEED * plenty),
             usual=2 * space.spread,
         )
-        self._sums = self._weights_of_sums()
+        self._set_weights()
         spreads, error = self._spreads(some)
         unlabeled = [float(not counts[columns].any()) for columns in self._served()]
         weights = _NOVELTY * np.maximum(plenty, [*unlabeled, float(all(unlabeled))])
+        # Where no place is known for what has no label, the error is all that orders it.
+        spreads = np.where(spreads > 0, spreads, 1.0)
         self._fitted = replace(self._fitted, novelty=weights * spreads, error=error)
         self._figures = {
             "pool_tail_share": float(mixed.shares[list(classes.tail)].sum()),
@@ -240,13 +246,19 @@ class RareFirst:
         powers = (logits - top).exp_()
         shares = powers.sqrt().sqrt_()  # to the power of TEMPER
         # 1 - p would lose what tells the best apart, where p is near 1: the others are summed.
-        weights = self._sums.to(logits.dtype)
-        rarity = (weights[0] @ shares) / (weights[:2].sum(dim=0) @ shares)
-        sums = (weights @ powers).log_()
+        tail, rest = self._shares.to(logits.dtype) @ shares
+        rarity = tail / (tail + rest)
+        sums = (self._sums.to(logits.dtype) @ powers).log_()
         served = len(self._served())
         odds = torch.empty((served + 1, logits.shape[1]), dtype=logits.dtype)
         odds[:served] = self._own(logits) - top - sums[2:]
         odds[served] = sums[0] - sums[1]
+        if logits.dtype == torch.float32:
+            # Powers that single precision has as 0 have logarithms all the same.
+            far = torch.nonzero((sums < _UNDERFLOW).any(dim=0)).flatten()
+            if len(far):
+                rare, exact = self.weigh_up(logits[:, far].double())
+                rarity[far], odds[:, far] = rare.float(), exact.float()
         return rarity, odds.clamp_(-_FARTHEST, _FARTHEST)
 
     def _own(self, logits: Tensor) -> Tensor:
@@ -266,19 +278,25 @@ class RareFirst:
         others = list(self.unlearnable)
         return [*([k] for k in self.learnable), *([others] if others else [])]
 
-    def _weights_of_sums(self) -> Tensor:
-        """(2 + T', K): tail and others by their priors; all but each that is served in turn."""
+    def _set_weights(self) -> None:
+        """What powers of the logits are summed with.
+
+        ``_sums``, (2 + T', K): tail and others by their priors; all but each that is served in
+        turn. ``_shares``, (2, K): tail and others, for powers to TEMPER. Tail classes without
+        labels share one density in the layer; by their priors each has all of it.
+        """
         seen, size = self._known().seen, self.classes.size
         if self.classes.class_priors is None:
             priors = (seen + 1) / (seen + 1).sum()
         else:
-            priors = np.asarray(self.classes.class_priors, dtype=np.float64)
-        is_tail = np.isin(np.arange(size), self.classes.tail)
-        rows = [np.where(is_tail, priors, 0), np.where(is_tail, 0, priors)]
-        rows += [
-            np.where(np.isin(np.arange(size), columns), 0.0, 1.0) for columns in self._served()
-        ]
-        return torch.from_numpy(np.stack(rows))
+            priors = np.maximum(np.asarray(self.classes.class_priors, np.float64), _LEAST_PRIOR)
+        columns = np.arange(size)
+        is_tail = np.isin(columns, self.classes.tail)
+        alike = np.where(np.isin(columns, self.unlearnable), max(len(self.unlearnable), 1), 1)
+        both = [np.where(is_tail, priors, 0), np.where(is_tail, 0, priors)]
+        others = [np.where(np.isin(columns, served), 0.0, 1.0) for served in self._served()]
+        self._shares = torch.from_numpy(np.stack(both) * alike**TEMPER)
+        self._sums = torch.from_numpy(np.stack([both[0] * alike, both[1], *others]))
 
     def _spreads(self, some: Examples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Over a sample: (T' + 1,) standard deviations of scores; mean and that of the error."""
@@ -334,7 +352,7 @@ class RareFirst:
         return errors
 
     def weigh(self, weight: float) -> None:
-        """Let the one-class error count so many standard deviations of each score."""
+        """Let one standard deviation of the one-class error add so much to each log-odds."""
         fitted = self._known()
         self._fitted = replace(fitted, novelty=np.full(len(self._served()) + 1, weight))
 
@@ -368,7 +386,7 @@ class RareFirst:
             zip(_FIGURES, state["figures"].astype(np.float64).tolist(), strict=True)
         )
         self._mixed, self.classes = None, classes
-        self._sums = self._weights_of_sums()
+        self._set_weights()
         return self
 
     def _known(self) -> _Fitted:

@@ -48,8 +48,11 @@ def take_turns(
     for place in range(size):
         odds = scores[best[:-1], columns]
         likely = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
-        behind = share * (place + 1) - served
-        behind[likely < give_up_share * likely.max()] = 0
+        owed = share * (place + 1)
+        gave_up = likely < give_up_share * likely.max()
+        # What is given up is not owed later.
+        served[gave_up] = np.maximum(served[gave_up], owed)
+        behind = owed - served
         turn = int(behind.argmax())
         if behind[turn] > 1e-9:
             row = int(best[turn])

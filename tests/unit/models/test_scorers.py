@@ -225,3 +225,90 @@ def test_a_restored_scorer_ranks_alike_and_is_not_fitted_again() -> None:
     )
     with pytest.raises(RuntimeError, match="restored"):
         other.again(labeled.examples.features, labeled.targets)
+
+
+def _apart(width: int = 64, pool: int = 6000) -> tuple[LabeledExamples, Examples, ClassSpace]:
+    """Ten classes so far apart that powers of their logits underflow in single precision."""
+    rng = np.random.default_rng(3)
+    centers = 2.0 * rng.normal(size=(10, width))
+    targets = np.repeat(np.arange(10), [20] * 9 + [5])
+    truth = rng.choice(10, size=pool, p=[0.11] * 9 + [0.01])
+    return (
+        LabeledExamples(_examples(centers[targets] + rng.normal(size=(185, width))), targets),
+        _examples(centers[truth] + rng.normal(size=(pool, width))),
+        ClassSpace(tuple("abcdefghij"), (9,)),
+    )
+
+
+def test_logits_far_apart_are_ordered_in_single_precision_as_in_double() -> None:
+    labeled, pool, classes = _apart()
+    scorer = RareFirst(CONFIG).fit(labeled, pool, classes=classes, seed=0)
+    logits = torch.from_numpy(scorer.layer.logits(pool.features)).T.contiguous()
+    for single, double in zip(
+        scorer.weigh_up(logits), scorer.weigh_up(logits.double()), strict=True
+    ):
+        torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-3)
+    for size in (100, 1000):
+        queue = scorer.rank(pool, budget=size, seed=0)
+        np.testing.assert_array_equal(queue.ids, scorer.order(pool, size).ids)
+
+
+@pytest.mark.parametrize(
+    "priors", [(0.5, 0.5, 0.0), (0.0, 0.5, 0.5), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)]
+)
+def test_priors_of_zero_leave_numbers(priors: tuple[float, ...]) -> None:
+    labeled, pool, _ = _skewed(6)
+    classes = ClassSpace(("a", "b", "c"), (2,), priors)
+    scorer = RareFirst(CONFIG).fit(labeled, pool, classes=classes, seed=0)
+    for dtype in (torch.float32, torch.float64):
+        logits = 50 * torch.from_numpy(scorer.layer.logits(pool.features)).T.to(dtype)
+        for told in scorer.weigh_up(logits):
+            assert torch.isfinite(told).all()
+    assert len(scorer.rank(pool, budget=30, seed=0).ids) == 30
+
+
+def test_turns_that_were_given_up_are_not_owed_later() -> None:
+    good, spent = np.linspace(9, 5, 90), np.linspace(-2.4, -2.6, 200)
+    odds = np.full((290, 2), -9.0)
+    odds[:, 0] = np.concatenate([good, spent])
+    odds[:3, 1] = 6
+    odds[90:, 1] = np.linspace(-4, -5, 200)
+    _, turns = _turns(odds, 0.45, give_up=0.15)
+    late = np.bincount(turns[150:290], minlength=2)
+    assert late[1] <= 0.6 * late.sum()
+
+
+def test_many_tail_classes_without_labels_count_by_their_priors() -> None:
+    rng = np.random.default_rng(0)
+    targets = np.repeat([0, 1], [60, 60])
+    truth = np.repeat([0, 1, 2], [300, 300, 80])
+    features, pool = (
+        _examples(rng.normal(size=(len(of), 6)) + 4 * np.eye(3, 6)[of]) for of in (targets, truth)
+    )
+    rarities = []
+    for count in (1, 30):
+        names = tuple(map(str, range(2 + count)))
+        priors = (0.4, 0.4, *[0.2 / count] * count)
+        classes = ClassSpace(names, tuple(range(2, 2 + count)), priors)
+        scorer = RareFirst(CONFIG).fit(
+            LabeledExamples(features, targets), pool, classes=classes, seed=0
+        )
+        logits = torch.from_numpy(scorer.layer.logits(pool.features)).T.double()
+        rarities.append(scorer.weigh_up(logits)[0].numpy())
+    np.testing.assert_allclose(rarities[1], rarities[0], atol=0.02)
+
+
+def test_a_tail_class_of_which_nothing_is_known_is_ordered_by_the_error() -> None:
+    rng = np.random.default_rng(0)
+    targets = np.repeat([0, 1], [60, 60])
+    features = _examples(rng.normal(size=(120, 6)) + 4 * np.eye(3, 6)[targets])
+    pool = _examples(rng.normal(size=(200, 6)) + 4 * np.eye(3, 6)[rng.integers(3, size=200)])
+    # Both labeled classes are of the tail: nothing common says where the third may be.
+    scorer = RareFirst(CONFIG).fit(
+        LabeledExamples(features, targets),
+        pool,
+        classes=ClassSpace(("a", "b", "c", "d"), (0, 1, 2)),
+        seed=0,
+    )
+    queue = scorer.rank(pool, budget=60, seed=0)
+    assert len(set(queue.ids.tolist())) == 60

@@ -93,6 +93,7 @@ def test_no_pool_and_constant_features() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_pool_that_is_not_finite_is_named(bad: float) -> None:
     features, targets, pool = _world()
+    pool = np.concatenate([pool] * 5)  # more than one batch
     pool[17, 3] = bad
     examples = Examples(np.arange(len(pool)) + 500, pool)
     with pytest.raises(ShapeError, match=r"1 examples are NaN or infinite \(ids \[517\]\)"):
