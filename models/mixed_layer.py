@@ -43,6 +43,7 @@ class Mixture:
     Attributes:
         share: of the second half, in [0, 1].
         damp: by which the first half's logits are multiplied, in (0, 1].
+        width: standard deviation of the logits of labeled classes over the pool.
         stretch: by which its logits are as wide as those of the first.
         plenty: in [0, 1]: 0 where the tail is rare in the pool, 1 where there is much of it.
         expected: (D,) where a tail class is expected, in coordinates.
@@ -50,6 +51,7 @@ class Mixture:
 
     share: float
     damp: float
+    width: float
     stretch: float
     plenty: float
     expected: NDArray[np.float64]
@@ -107,14 +109,15 @@ class MixedLayer:
         means, first = _first(places, targets, space, classes, expected)
         counts = means.counts
         # A few labels may make classes look like points: logits of thousands.
-        damp = min(1.0, _WIDEST / max(_spread(first, pool, counts), 1e-9))
+        width = _spread(first, pool, counts)
+        damp = min(1.0, _WIDEST / max(width, 1e-9))
         first = _damped(first, damp)
         tail_labels = counts[[k for k in classes.tail if counts[k]]]
         smooth = (counts + 0.5) / (counts + 0.5).sum()
         second, stretch, ready = None, 1.0, 0.0
         if len(tail_labels):
             second = _second(features, places, targets, counts, space, config, seed)
-            stretch = _spread(first, pool, counts) / max(_spread(second, pool, counts), 1e-9)
+            stretch = damp * width / max(_spread(second, pool, counts), 1e-9)
             middle = float(np.median(tail_labels))
             ready = middle / (middle + _HALF_AT)
         draft = _mix(first, second, 0.5 * ready, stretch, counts)
@@ -126,7 +129,7 @@ class MixedLayer:
             layer=_mix(first, second, share, stretch, counts),
             means=means,
             space=space,
-            mixture=Mixture(share, damp, stretch, plenty, means.expected),
+            mixture=Mixture(share, damp, damp * width, stretch, plenty, means.expected),
             shares=np.asarray(shares, dtype=np.float64),
             classes=classes,
             config=config,

@@ -36,6 +36,7 @@ _NOVELTY = 0.5  # standard deviations of a score that one of the one-class error
 _MOST_NOVEL = 3.0  # standard deviations of the one-class error that count
 _GUARANTEED = 0.9  # of the queue that is served by turns where the pool holds much of the tail
 _GUARANTEED_WHERE_RARE = 0.2
+_TRUSTED_WIDTH = 12.0  # of logits; classes that few labels set wider apart are no surer than this
 _SINGLE_PRECISION = 1e-2  # by which a score in single precision may be wrong, with room to spare
 _UNDERFLOW = -60.0  # logarithm of a sum of powers of which single precision lost a part
 _FARTHEST = 500.0  # log-odds beyond this are all alike
@@ -55,6 +56,7 @@ class _Fitted:
         error: (2,) mean and standard deviation of the error over the pool.
         turns: share of the queue that is served by turns.
         usual: squared distance of two examples of a class; 0 where that is not known.
+        temper: logits times this are about as sure as they are right.
     """
 
     layer: RecalibrationLayer
@@ -64,6 +66,7 @@ class _Fitted:
     error: NDArray[np.float64]
     turns: float
     usual: float
+    temper: float
 
 
 class RareFirst:
@@ -123,6 +126,7 @@ class RareFirst:
             error=np.asarray([0.0, 1.0]),
             turns=max(_GUARANTEED_WHERE_RARE, _GUARANTEED * plenty),
             usual=2 * space.spread,
+            temper=TEMPER * min(1.0, _TRUSTED_WIDTH / max(mixed.mixture.width, 1e-9)),
         )
         self._set_weights()
         spreads, error = self._spreads(some)
@@ -243,8 +247,10 @@ class RareFirst:
         alike; the last of the whole tail at the priors.
         """
         top = logits.amax(dim=0)
-        powers = (logits - top).exp_()
-        shares = powers.sqrt().sqrt_()  # to the power of TEMPER
+        shifted = logits - top
+        temper = self._known().temper
+        shares = (temper * shifted).exp_()
+        powers = shifted.exp_()
         # 1 - p would lose what tells the best apart, where p is near 1: the others are summed.
         tail, rest = self._shares.to(logits.dtype) @ shares
         rarity = tail / (tail + rest)
@@ -282,7 +288,7 @@ class RareFirst:
         """What powers of the logits are summed with.
 
         ``_sums``, (2 + T', K): tail and others by their priors; all but each that is served in
-        turn. ``_shares``, (2, K): tail and others, for powers to TEMPER. Tail classes without
+        turn. ``_shares``, (2, K): tail and others, for tempered powers. Tail classes without
         labels share one density in the layer; by their priors each has all of it.
         """
         seen, size = self._known().seen, self.classes.size
@@ -295,7 +301,7 @@ class RareFirst:
         alike = np.where(np.isin(columns, self.unlearnable), max(len(self.unlearnable), 1), 1)
         both = [np.where(is_tail, priors, 0), np.where(is_tail, 0, priors)]
         others = [np.where(np.isin(columns, served), 0.0, 1.0) for served in self._served()]
-        self._shares = torch.from_numpy(np.stack(both) * alike**TEMPER)
+        self._shares = torch.from_numpy(np.stack(both) * alike ** self._known().temper)
         self._sums = torch.from_numpy(np.stack([both[0] * alike, both[1], *others]))
 
     def _spreads(self, some: Examples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -367,20 +373,22 @@ class RareFirst:
             "seen": fitted.seen,
             "novelty": fitted.novelty,
             "error": fitted.error,
-            "queue": np.asarray([fitted.turns, fitted.usual]),
+            "queue": np.asarray([fitted.turns, fitted.usual, fitted.temper]),
             "figures": np.asarray([self._figures.get(name, np.nan) for name in _FIGURES]),
         }
 
     def restore(self, state: State, *, classes: ClassSpace) -> Self:
         """Take them back."""
+        turns, usual, temper = state["queue"].astype(np.float64).tolist()
         self._fitted = _Fitted(
             layer=RecalibrationLayer.from_state(part(state, "layer.")),
             autoencoder=PrototypeAutoencoder.from_state(part(state, "autoencoder.")),
             seen=state["seen"].astype(np.float64),
             novelty=state["novelty"].astype(np.float64),
             error=state["error"].astype(np.float64),
-            turns=float(state["queue"].astype(np.float64)[0]),
-            usual=float(state["queue"].astype(np.float64)[1]),
+            turns=turns,
+            usual=usual,
+            temper=temper,
         )
         self._figures = dict(
             zip(_FIGURES, state["figures"].astype(np.float64).tolist(), strict=True)

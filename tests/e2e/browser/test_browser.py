@@ -109,8 +109,10 @@ def test_data_manager_shows_the_tab_and_the_scores(
     rows = data_manager.rows()
     assert len(rows) >= 8
     expected = list(published.items())[: len(rows)]
-    # Label Studio shows three decimals.
-    assert [(row.task, row.score) for row in rows] == [(i, f"{s:.3f}") for i, s in expected]
+    # Label Studio shows three decimals, and a nought as it is.
+    assert [(row.task, row.score) for row in rows] == [
+        (i, f"{s:.3f}" if s else "0") for i, s in expected
+    ]
     version = project.studio.owner.model_version(project.id)
     assert all(version in row.version for row in rows)
     picture("data-manager")

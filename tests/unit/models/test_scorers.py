@@ -312,3 +312,13 @@ def test_a_tail_class_of_which_nothing_is_known_is_ordered_by_the_error() -> Non
     )
     queue = scorer.rank(pool, budget=60, seed=0)
     assert len(set(queue.ids.tolist())) == 60
+
+
+def test_few_labels_far_apart_do_not_make_it_sure() -> None:
+    labeled, pool, classes = _apart()
+    scorer = RareFirst(CONFIG).fit(labeled, pool, classes=classes, seed=0)
+    logits = torch.from_numpy(scorer.layer.logits(pool.features)).T.contiguous()
+    rarity, _ = scorer.weigh_up(logits)
+    best = rarity.sort(descending=True).values[:20].numpy()
+    assert best[0] < 0.9999
+    assert len(np.unique(best)) > 10

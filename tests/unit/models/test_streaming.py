@@ -198,7 +198,9 @@ def test_a_thousand_classes() -> None:
     logits = torch.from_numpy(scorer.layer.logits(pool.features)).T.double()
     rarity, odds = scorer.weigh_up(logits)
     tail = list(space.tail)
-    tempered = torch.softmax(TEMPER * logits, dim=0)
+    temper = float(scorer.state()["queue"][2])
+    assert 0 < temper <= TEMPER
+    tempered = torch.softmax(temper * logits, dim=0)
     np.testing.assert_allclose(rarity.numpy(), tempered[tail].sum(dim=0).numpy(), atol=1e-9)
     shares = torch.softmax(logits, dim=0)
     exact = torch.log(shares[tail]) - torch.log1p(-shares[tail])
