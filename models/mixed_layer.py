@@ -2,7 +2,8 @@
 
 One half says where the classes lie (``ClassMeans``): right from the first labels on, and of a class
 whole. The other is drawn by their borders (logistic regression, focal): it needs more labels, and
-learns from what the queue served in vain. Where the pool hardly holds the tail the first places
+learns from what the queue served in vain. Where labels are few beside the features nobody knows how
+a class spreads, and borders are all there is. Where the pool hardly holds the tail the first places
 decide, and these are won at the borders; where it holds much of it, finding all of it counts.
 Source: Ng and Jordan 2002, "On discriminative vs. generative classifiers", for the former.
 """
@@ -103,8 +104,10 @@ class MixedLayer:
         """
 
         def expected(known: NDArray[np.float64], counts: IntArray) -> NDArray[np.float64]:
-            return remainder(known, counts, pool, space)
+            place = remainder(known, counts, pool, space)
+            return place * space.known if several else place
 
+        several = bool(np.isin(targets, classes.tail).any())
         places = space.at(features)
         means, first = _first(places, targets, space, classes, expected)
         counts = means.counts
@@ -123,8 +126,10 @@ class MixedLayer:
         draft = _mix(first, second, 0.5 * ready, stretch, counts)
         shares = class_shares(_SURE * draft.logits_of(pool), smooth)
         held = float(shares[list(classes.tail)].sum())
-        plenty = min(max((held - _RARE) / (_MANY - _RARE), 0.0), 1.0)
+        plenty = min(max((held - _RARE) / (_MANY - _RARE), 0.0), 1.0) * space.known
         share = ready * (_BORDERS + plenty * (_BORDERS_WHERE_MANY - _BORDERS))
+        if second is not None:
+            share = 1 - (1 - share) * space.known
         return cls(
             layer=_mix(first, second, share, stretch, counts),
             means=means,

@@ -41,6 +41,8 @@ class Whitened:
         shown: (D,) the part of it that ordinary directions do not have, >= 0.
         spread: variance of features within a class, summed over all D; 0 where no class has two
             labels that differ.
+        known: how well the labels say how a class spreads, in [0, 1]: 1 where they are many more
+            than D, 0 where a sphere stands for what they do not say.
     """
 
     middle: NDArray[np.float64]
@@ -48,6 +50,7 @@ class Whitened:
     variance: NDArray[np.float64]
     shown: NDArray[np.float64]
     spread: float
+    known: float
 
     @classmethod
     def fit(
@@ -87,6 +90,7 @@ class Whitened:
             variance=values.numpy(),
             shown=shown.numpy(),
             spread=spread,
+            known=(1 - share) / (1 - SHRINK),
         )
 
     @property

@@ -118,3 +118,17 @@ def test_classes_that_look_like_points_do_not_drown_in_their_logits() -> None:
     assert logits.std() == pytest.approx(40, rel=0.2)
     assert (mixed.layer.logits(pool).argmax(axis=1) == truth).all()
     assert (mixed.again(features, targets).logits(pool)[:, 2] == -1e4).all()
+
+
+def test_few_labels_beside_the_features_leave_the_borders() -> None:
+    shares = []
+    for labels in (6, 60):
+        features, targets, pool, _ = _world((labels,) * 4, (300, 300, 300, 60), width=200)
+        mixed = _fit(features, targets, pool)
+        ready = labels / (labels + 10)
+        border = ready * (0.75 - 0.5 * mixed.mixture.plenty)
+        known = mixed.space.known
+        assert known == pytest.approx((1 - 200 / (200 + 4 * labels)) / 0.7)
+        assert mixed.mixture.share == pytest.approx(1 - (1 - border) * known)
+        shares.append(mixed.mixture.share)
+    assert shares[0] > 0.8 > shares[1]
