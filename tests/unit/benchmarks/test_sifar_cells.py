@@ -50,7 +50,7 @@ def test_a_key_holds_all_that_a_cell_depends_on(monkeypatch: pytest.MonkeyPatch)
     assert one.digest == cell("rarefirst").digest
     for change in (
         Entry(MinerConfig(scorer="rarefirst", members=6)),
-        Entry(MinerConfig(scorer="rarefirst"), version=2),
+        Entry(MinerConfig(scorer="rarefirst"), version=ENTRIES["rarefirst"].version + 1),
         Entry(MinerConfig(scorer="rarefirst"), head=50),
     ):
         changed = {**ENTRIES, "rarefirst": change}
