@@ -22,7 +22,7 @@ from models.errors import NotEnoughLabels, ShapeError
 from models.lbfgs import Point, minimise
 from models.losses import focal_loss_and_gradient
 from models.streaming import Stacked, batch_rows, feature_batches
-from models.types import Examples, FloatArray, IntArray
+from models.types import Examples, FloatArray, IntArray, numbered
 
 _LEARNING_RATE, _BATCH, _HOLD_OUT = 1e-3, 64, 0.1  # the released code's, and ours for the last
 _DOUBLE_UP_TO = 250_000  # entries of the feature matrix; more are computed in float32
@@ -87,7 +87,7 @@ class RecalibrationLayer:
 
         Raises: ShapeError: if D is not what the layer was fitted on, or features are not finite.
         """
-        return self.logits_of(Examples(np.arange(len(features), dtype=np.int64), features))
+        return self.logits_of(numbered(features))
 
     def logits_of(self, examples: Examples) -> NDArray[np.float32]:
         """(N, K) logits of examples.
@@ -119,8 +119,7 @@ def standardise(
     x = torch.empty(features.shape, dtype=dtype)
     rows = batch_rows(features.shape[1])
     sums = torch.zeros(features.shape[1], dtype=torch.float64)
-    numbered = Examples(np.arange(len(features), dtype=np.int64), features)
-    for start, batch in feature_batches(numbered, rows):
+    for start, batch in feature_batches(numbered(features), rows):
         x[start : start + len(batch)] = batch
         sums += batch.sum(dim=0)
     mean = sums / len(x)

@@ -89,6 +89,11 @@ class Examples:
         )
 
 
+def numbered(features: FloatArray) -> Examples:
+    """Features as examples whose ids are their rows."""
+    return Examples(np.arange(len(features), dtype=np.int64), features)
+
+
 @dataclass(frozen=True)
 class LabeledExamples:
     """Examples and their class indices.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.streaming import batch_rows, feature_batches, refuse_infinite
-from models.types import Examples, FloatArray, IntArray
+from models.types import Examples, FloatArray, IntArray, numbered
 
 SHRINK = 0.3  # of the covariance within classes to a sphere, at least
 FLOOR = 0.03  # variance of class means along a direction in which the pool shows nothing
@@ -116,11 +116,6 @@ class Whitened:
         """(M, K) weight and (K,) bias on the first M coordinates, as (D, K), (K,) on features."""
         turned = self.axes[:, : len(weight)] @ np.asarray(weight, dtype=np.float64)
         return turned, np.asarray(bias, dtype=np.float64) - self.middle @ turned
-
-
-def numbered(features: FloatArray) -> Examples:
-    """Features as examples whose ids are their rows."""
-    return Examples(np.arange(len(features), dtype=np.int64), features)
 
 
 def _within(labeled: Examples, targets: IntArray, num_classes: int, origin: Tensor) -> Tensor:

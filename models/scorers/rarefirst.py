@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.calibration import priors_of
 from models.class_means import TEMPER
 from models.config import MinerConfig, RecalibrationConfig
 from models.mixed_layer import MixedLayer
@@ -27,8 +28,16 @@ from models.scorers.duplicates import spread, whole_parts
 from models.scorers.needs import Needs, check_needs
 from models.scorers.turns import take_turns
 from models.streaming import Stacked, batch_rows, feature_batches
-from models.types import ClassSpace, Examples, FloatArray, IntArray, LabeledExamples, RankedQueue
-from models.whitening import Whitened, numbered
+from models.types import (
+    ClassSpace,
+    Examples,
+    FloatArray,
+    IntArray,
+    LabeledExamples,
+    RankedQueue,
+    numbered,
+)
+from models.whitening import Whitened
 
 _POOL_ROWS = 24_000  # of the pool that are looked at beyond its mean and covariance
 _MOST_ENTRIES = 4_000_000  # of their logits
@@ -292,10 +301,7 @@ class RareFirst:
         labels share one density in the layer; by their priors each has all of it.
         """
         seen, size = self._known().seen, self.classes.size
-        if self.classes.class_priors is None:
-            priors = (seen + 1) / (seen + 1).sum()
-        else:
-            priors = np.maximum(np.asarray(self.classes.class_priors, np.float64), _LEAST_PRIOR)
+        priors = np.maximum(priors_of(self.classes, seen), _LEAST_PRIOR)
         columns = np.arange(size)
         is_tail = np.isin(columns, self.classes.tail)
         alike = np.where(np.isin(columns, self.unlearnable), max(len(self.unlearnable), 1), 1)

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 
 from models.class_means import ClassMeans, remainder, trust
 from models.class_shares import class_shares
-from models.types import FloatArray, IntArray
-from models.whitening import Whitened, numbered
+from models.types import FloatArray, IntArray, numbered
+from models.whitening import Whitened
 
 WIDTH = 40
 

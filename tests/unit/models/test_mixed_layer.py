@@ -5,8 +5,8 @@ import pytest
 
 from models.config import RecalibrationConfig
 from models.mixed_layer import MixedLayer
-from models.types import ClassSpace, FloatArray, IntArray
-from models.whitening import Whitened, numbered
+from models.types import ClassSpace, FloatArray, IntArray, numbered
+from models.whitening import Whitened
 
 NAMES = ("a", "b", "c", "d")
 

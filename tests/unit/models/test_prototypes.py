@@ -5,8 +5,8 @@ import torch
 
 from models.class_means import ClassMeans
 from models.prototypes import PrototypeAutoencoder
-from models.types import FloatArray
-from models.whitening import Whitened, numbered
+from models.types import FloatArray, numbered
+from models.whitening import Whitened
 
 WIDTH = 12
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from models.errors import ShapeError
-from models.types import Examples, FloatArray, IntArray
-from models.whitening import FLOOR, Whitened, numbered
+from models.types import Examples, FloatArray, IntArray, numbered
+from models.whitening import FLOOR, Whitened
 
 WIDTH = 24
 
