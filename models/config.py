@@ -158,3 +158,52 @@ class BootstrapConfig(_Config):
         default=False, description="Mirror images at random; ruins digits and text."
     )
     checkpoint_every: int = Field(default=25, ge=1, description="Steps between checkpoints.")
+
+
+class FinetuneConfig(_Config):
+    """One fine-tune of a network (models/recipes/finetune.py)."""
+
+    strategy: str = Field(
+        default="balanced_softmax", description="A name of models.rebalancing.STRATEGIES."
+    )
+    options: dict[str, float | int | str | bool] = Field(
+        default_factory=dict, description="Parameters of the strategy, by name."
+    )
+    layers: Literal["head", "last_block", "all"] = Field(
+        default="all", description="What is trained; the rest stays bit-identical."
+    )
+    epochs: int = Field(default=20, ge=1, description="Passes over the examples.")
+    min_steps: int = Field(
+        default=400, ge=0, description="Fewest optimiser steps; epochs are added until then."
+    )
+    batch: int = Field(default=64, ge=2, description="Examples in one step.")
+    optimiser: Literal["sgd", "adamw"] = Field(
+        default="adamw", description="sgd has momentum .9, both decay weights."
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, description="Largest step size.")
+    weight_decay: float = Field(default=2e-4, ge=0, description="Of the optimiser.")
+    schedule: Literal["step", "cosine", "constant"] = Field(
+        default="cosine",
+        description="step: a hundredth after 80 % of the epochs, again after 90 %.",
+    )
+    warm_up: float = Field(
+        default=0.025, ge=0, lt=1, description="Share of the epochs in which the step size grows."
+    )
+    augmentation: Literal["none", "crop_flip", "crop", "affine"] = Field(
+        default="affine",
+        description="crop: shifted by up to an eighth; flip: mirrored; affine: shifted, turned, "
+        "scaled and sheared a little.",
+    )
+    precision: Literal["auto", "32", "bf16"] = Field(
+        default="auto", description="auto: bfloat16 where a CUDA device has it, else 32 bits."
+    )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="Epochs without a better balanced accuracy of the validation examples before "
+        "stopping; 0: never, and the last weights are kept.",
+    )
+    checkpoint_every_s: float = Field(
+        default=10.0, ge=0, description="Least seconds between checkpoints, in whole epochs."
+    )
+    device: str = Field(default="cpu", description="Where to train.")

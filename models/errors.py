@@ -6,6 +6,7 @@ ModelError
 ├── NotEnoughLabels       the labels at hand do not suffice for this fit
 ├── NoTailClass           mining was asked for, but no class is rare
 ├── OutOfTime             what was asked for does not fit into its time limit
+├── Diverged              a training whose loss is not finite any more
 ├── WeightsError          weights that cannot be had, read or put into the network
 ├── ImageError            bytes that are no image, or an image too large
 │   └── DamagedImage      an image that is cut off or damaged
@@ -39,6 +40,10 @@ class NoTailClass(ModelError):  # noqa: N818 - a state of the project, not a fau
 
 class OutOfTime(ModelError):  # noqa: N818 - a state of the project, not a fault
     """What was asked for does not fit into its time limit."""
+
+
+class Diverged(ModelError):  # noqa: N818 - names what happened
+    """A training whose loss is not finite any more; its step size is too large."""
 
 
 class WeightsError(ModelError):

@@ -20,6 +20,7 @@ from models.backbones.images import as_rgb
 from models.backbones.networks import BackboneSpec, Recipe, build, published_classes
 from models.errors import ConfigError, CorruptVersion, ImageError, ShapeError
 from models.files import write_folder
+from models.networks.cosine_head import CosineLinear
 
 _CARD, _TENSORS = "card.json", "weights.safetensors"
 
@@ -108,6 +109,8 @@ class Backbone:
         """
         if not self._takes_input or not isinstance(self._layer, nn.Linear):
             return None
+        if isinstance(self._layer, CosineLinear):
+            return None
         weight = self._layer.weight.detach().float().cpu()
         bias = torch.zeros(len(weight))
         if self._layer.bias is not None:
@@ -122,7 +125,14 @@ class Backbone:
         return weight.T.numpy(), bias.numpy()
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """A picture to (3, H, W) float32: upright, RGB, resized with antialiasing, center crop.
+        """A picture to (3, H, W) float32, as the network is fed.
+
+        Raises: ImageError: if its pixels cannot be decoded.
+        """
+        return self.scaled(self.pixels(image))
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """A picture to (3, H, W) uint8: upright, RGB, resized with antialiasing, center crop.
 
         Raises: ImageError: if its pixels cannot be decoded.
         """
@@ -138,8 +148,12 @@ class Backbone:
         left, top = (to[0] - size) // 2, (to[1] - size) // 2
         rgb = rgb.crop((left, top, left + size, top + size))
         pixels = torch.from_numpy(np.array(rgb, dtype=np.uint8))  # (H, W, 3)
-        values = pixels.permute(2, 0, 1).to(torch.float32).div_(255)
-        return values.sub_(self._mean).div_(self._std).contiguous()
+        return pixels.permute(2, 0, 1).contiguous()
+
+    def scaled(self, pixels: Tensor) -> Tensor:
+        """(3, H, W) or (N, 3, H, W) uint8 to float32, as the network is fed."""
+        values = pixels.to(torch.float32).div_(255)
+        return values.sub_(self._mean).div_(self._std)
 
     def embed(self, batch: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Features (N, D) and original logits (N, K) of (N, 3, H, W) inputs.
@@ -267,7 +281,9 @@ def _penultimate(network: nn.Module, name: str | None) -> tuple[nn.Module, bool]
 def _fingerprint(network: nn.Module, spec: BackboneSpec, recipe: Recipe) -> str:
     """sha256 of everything that decides the features."""
     digest = hashlib.sha256()
-    about = [spec.architecture, spec.feature_layer, recipe.model_dump(mode="json")]
+    about: list[object] = [spec.architecture, spec.feature_layer, recipe.model_dump(mode="json")]
+    # A cosine head must not pass for a linear one; other fingerprints stay what they were.
+    about += ["cosine", spec.head_scale] if spec.head == "cosine" else []
     digest.update(json.dumps(about).encode())
     for name, value in sorted(network.state_dict().items()):
         array = value.detach().cpu().contiguous()

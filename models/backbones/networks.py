@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 from urllib.error import URLError
 
 import torch
@@ -19,6 +20,7 @@ from torchvision import models as zoo
 
 from models.errors import ConfigError, WeightsError
 from models.networks import Cnn4, ResNet32
+from models.networks.cosine_head import CosineLinear, last_linear, replace_last_linear
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,9 @@ BACKBONES: Mapping[str, Callable[[int], nn.Module]] = MappingProxyType(
     {"cnn4": Cnn4, "resnet32": ResNet32}
 )
 """Our own networks, from K to a network; every torchvision classifier goes by its name too."""
+
+HeadKind = Literal["own", "linear", "cosine"]
+COSINE_SCALE = 30.0
 
 _GREY = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -66,6 +71,14 @@ class BackboneSpec(BaseModel):
         default=None, ge=8, description="Side of the square input, in pixels."
     )
     seed: int = Field(default=0, ge=0, description="Seed of weights that are not read.")
+    head: HeadKind = Field(
+        default="own",
+        description="own: as the architecture has it; else its last Linear is replaced by a "
+        "linear or a cosine one with num_classes outputs.",
+    )
+    head_scale: float = Field(
+        default=COSINE_SCALE, gt=0, description="What the cosines of a cosine head are times."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> BackboneSpec:
@@ -115,9 +128,46 @@ def build(spec: BackboneSpec) -> tuple[nn.Module, Recipe, tuple[str, ...] | None
         network, recipe = _from_torchvision(spec)
         # ImageNet's classes are not the project's.
         names = None if spec.weights == "DEFAULT" else names
-    if spec.weights not in {"DEFAULT", "none"}:
+    from_file = spec.weights not in {"DEFAULT", "none"}
+    if spec.head != "own":
+        # Of a file its own number of outputs counts, as without a new head.
+        known = from_file and ":" not in spec.architecture
+        outputs = last_linear(network)[1].out_features if known else spec.num_classes
+        with _seeded(spec.seed):
+            network = set_head(network, spec.head, outputs, scale=spec.head_scale)
+    if from_file:
         _fill(network, Path(spec.weights))
     return network, recipe, names
+
+
+def set_head(
+    network: nn.Module, kind: HeadKind, outputs: int, *, scale: float = COSINE_SCALE
+) -> nn.Module:
+    """Put a fresh head in place of the last Linear, unless it is of this kind and width already.
+
+    Args:
+        network: changed in place, unless it is that layer itself.
+        kind: ``own`` changes nothing.
+        outputs: K.
+        scale: of a cosine head.
+    Returns: the network.    Raises: ConfigError: if it has no Linear.
+    """
+    if kind == "own":
+        return network
+    old = last_linear(network)[1]
+    if isinstance(old, CosineLinear):
+        fits = kind == "cosine" and old.scale == scale
+    else:
+        fits = kind == "linear" and type(old) is nn.Linear and old.bias is not None
+    if fits and old.out_features == outputs:
+        return network
+
+    def make(layer: nn.Linear) -> nn.Module:
+        size = layer.in_features
+        fresh = CosineLinear(size, outputs, scale) if kind == "cosine" else nn.Linear(size, outputs)
+        return fresh.to(layer.weight.device, layer.weight.dtype)
+
+    return replace_last_linear(network, make)
 
 
 def published_classes(spec: BackboneSpec) -> tuple[str, ...] | None:

@@ -31,23 +31,24 @@ class _Block(nn.Module):
 
 
 class ResNet32(nn.Module):
-    """Three stages of five blocks with 16, 32 and 64 channels; 64 penultimate features.
+    """Three stages of blocks with 16, 32 and 64 channels; 64 penultimate features.
 
     Args:
         num_classes: K, the width of the output.
-    Source: He et al. 2015, arXiv:1512.03385, section 4.2 with n = 5.
+        blocks: of each stage, n; 5 makes 32 layers, 1 makes 8.
+    Source: He et al. 2015, arXiv:1512.03385, section 4.2.
     """
 
     input_size = 32
     feature_size = 64
 
-    def __init__(self, num_classes: int = 10) -> None:
+    def __init__(self, num_classes: int = 10, *, blocks: int = 5) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.stage1 = _stage(16, 16, stride=1)
-        self.stage2 = _stage(16, 32, stride=2)
-        self.stage3 = _stage(32, 64, stride=2)
+        self.stage1 = _stage(16, 16, stride=1, blocks=blocks)
+        self.stage2 = _stage(16, 32, stride=2, blocks=blocks)
+        self.stage3 = _stage(32, 64, stride=2, blocks=blocks)
         self.classifier = nn.Linear(self.feature_size, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -61,7 +62,6 @@ class ResNet32(nn.Module):
         return logits
 
 
-def _stage(channels_in: int, channels: int, *, stride: int) -> nn.Sequential:
-    blocks = [_Block(channels_in, channels, stride)]
-    blocks += [_Block(channels, channels, 1) for _ in range(4)]
-    return nn.Sequential(*blocks)
+def _stage(channels_in: int, channels: int, *, stride: int, blocks: int) -> nn.Sequential:
+    rest = (_Block(channels, channels, 1) for _ in range(blocks - 1))
+    return nn.Sequential(_Block(channels_in, channels, stride), *rest)

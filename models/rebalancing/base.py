@@ -1,0 +1,171 @@
+"""What a rebalancing strategy may change in the one training loop; every hook does nothing here.
+
+A new strategy is one file: copy ``focal.py`` (another loss), ``resample.py`` (another sampler) or
+``smote.py`` (other examples), and add its line to the table in ``__init__.py``.
+
+Axes: N examples, B of them in a batch, K classes. Inputs are pictures (C, H, W) on [0, 1], or the
+features (D,) of a frozen trunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from pydantic import JsonValue
+from torch import Tensor, nn
+
+from models.types import Progress, no_progress
+
+#: From logits (B, K) and targets (B,) to a scalar: the mean over the B examples.
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a strategy is told before the first epoch.
+
+    Attributes:
+        inputs: (N, C, H, W) uint8 pictures, or (N, D) float32 features.
+        targets: (N,) int64 in [0, K).
+        class_names: K names; a class may have no label.
+        epochs: how many there will be; epochs are counted from 0.
+        batch: examples in a batch.
+        seed: of everything random.
+        device: where batches and networks are.
+        run_dir: where a strategy may keep files of its own.
+        reference: g, the same architecture trained by ``erm`` on the same examples, in evaluation
+            mode and without gradients; None unless ``needs_reference``.
+        low, high: least and greatest value of each input: 0 and 1 for pictures, (D,) for features.
+        progress: told of long work before the first epoch.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    class_names: tuple[str, ...]
+    epochs: int
+    batch: int
+    seed: int
+    device: torch.device
+    run_dir: Path
+    reference: nn.Module | None = None
+    low: Tensor | float = 0.0
+    high: Tensor | float = 1.0
+    progress: Progress = no_progress
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @property
+    def counts(self) -> Tensor:
+        """(K,) int64: labels of each class."""
+        return torch.bincount(self.targets.cpu(), minlength=self.classes)
+
+    def from_epoch(self, share: float) -> int:
+        """The epoch at which something deferred begins; the last one at the latest.
+
+        Args:
+            share: of the epochs that come before, in [0, 1], such as .8 for 160 of 200; 1 is never.
+        Returns: epoch, counted from 0; ``epochs`` for never.
+        """
+        return self.epochs if share >= 1 else min(round(share * self.epochs), self.epochs - 1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some examples on the way into the network.
+
+    Attributes:
+        inputs: (B, C, H, W) float on [0, 1], augmented; or (B, D) features.
+        targets: (B,) int64.
+        rows: (B,) where they stand in the training set.
+        epoch: counted from 0.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    rows: Tensor
+    epoch: int
+
+
+class Strategy:
+    """A way to train on skewed classes; this one changes nothing (empirical risk minimisation).
+
+    Hooks are called in this order: ``prepare_network`` and ``prepare_examples`` once, ``begin``
+    once, then in each epoch ``make_sampler``, ``make_criterion``, for each batch
+    ``transform_batch`` and ``auxiliary_step``, and ``on_epoch_end``; ``finish`` once after the last
+    epoch. What must survive a kill is in ``state_dict``. Random numbers come from torch's global
+    generators, which the loop seeds anew for each epoch.
+    """
+
+    #: ``on_epoch_end`` is given the probabilities of all training examples.
+    needs_probabilities: bool = False
+    #: ``Task.reference`` is trained first.
+    needs_reference: bool = False
+    #: It counts on pictures, not on the features of a frozen trunk.
+    needs_pictures: bool = False
+    #: The outputs answer for equal priors: correcting them by the priors would correct twice.
+    balances: bool = True
+
+    task: Task
+
+    def prepare_network(self, network: nn.Module) -> nn.Module:
+        """Change the architecture, such as its head, in place or by another network."""
+        return network
+
+    def prepare_examples(
+        self, inputs: Tensor, targets: Tensor, *, classes: int, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Add or leave out training examples, once."""
+        return inputs, targets
+
+    def begin(self, task: Task) -> None:
+        """Learn what will be trained on."""
+        self.task = task
+
+    def make_sampler(self, epoch: int) -> Tensor | None:
+        """(N,) weights with which N examples are drawn, with replacement; None: all, shuffled."""
+        return None
+
+    def make_criterion(self, epoch: int) -> Criterion:
+        """The loss of this epoch."""
+        return F.cross_entropy
+
+    def transform_batch(self, batch: Batch, network: nn.Module) -> Batch:
+        """Change examples or targets; ``network`` is f, in training mode before and after."""
+        return batch
+
+    def auxiliary_step(self, batch: Batch, network: nn.Module) -> None:
+        """Train networks of its own, after the step of f."""
+
+    def on_epoch_end(self, epoch: int, probabilities: Tensor | None) -> None:
+        """Look at the epoch.
+
+        Args:
+            epoch: which one has ended.
+            probabilities: (N, K) float32 softmax of all training examples in evaluation mode
+                without augmentation, on the CPU; None unless ``needs_probabilities``.
+        """
+
+    def mature_epoch(self) -> int:
+        """The first epoch whose network may be the final one: early stopping looks no earlier."""
+        return 0
+
+    def finish(self, network: nn.Module) -> None:
+        """Change the trained network in place, such as the bias of its head."""
+
+    def diagnostics(self) -> dict[str, JsonValue]:
+        """Figures of the epoch for ``metrics.jsonl``."""
+        return {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a resumed run needs; keys without spaces."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take back what ``state_dict`` gave, after ``begin``."""
