@@ -51,7 +51,7 @@ GAN: dict[str, float | int | str | bool] = {
     "width": 16,
     "skip": True,
     "alpha": 0.0,
-    "beta": 2.0,
+    "beta": 1.0,
     "gan_batch": 4,
     "gan_learning_rate": 1e-3,
     "flip": True,
