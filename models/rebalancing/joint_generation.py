@@ -105,20 +105,17 @@ class JointGeneration(Strategy):
             ("gan_batch", gan_batch),
             ("gan_every", gan_every),
         ):
-            require(value is None or value >= 1, name, value, "an integer >= 1")
-        require(grid_every >= 0, "grid_every", grid_every, "an integer >= 0")
+            whole = value is None or (value >= 1 and int(value) == value)
+            require(whole, name, value, "a whole number >= 1")
+        require(grid_every >= 0, "grid_every", grid_every, "a whole number >= 0")
         self.mode, self.gamma = mode, gamma
-        if form == "log":
-            self._config = TranslationConfig(form="log")
-        else:
-            require(form == "least_squares", "form", form, "least_squares or log")
-            self._config = TranslationConfig()
-        self._config = replace(
-            self._config,
+        require(form in ("least_squares", "log"), "form", form, "least_squares or log")
+        self.config = TranslationConfig(
             alpha=alpha,
             beta=beta,
             batch=gan_batch,
             learning_rate=gan_learning_rate,
+            form="log" if form == "log" else "least_squares",
             flip=flip,
         )
         self.blocks, self.width, self.skip = blocks, width, skip
@@ -150,6 +147,7 @@ class JointGeneration(Strategy):
             for pair in self.partners
             for label in (pair.minority, pair.majority)
         }
+        self.config = self.sized(int(min(task.inputs.shape[-2:])))
         self.pairs = {pair: self._make(pair) for pair in self.partners}
         batches = math.ceil(len(task.targets) / task.batch)
         self._steps, self._step = max(1, task.epochs * batches // self.gan_every), 0
@@ -198,7 +196,7 @@ class JointGeneration(Strategy):
         rate = decayed(self._step, self._steps)
         for pair, translation in self.pairs.items():
             a, b = (
-                draw(self._pictures[label], self._config, device=self.task.device)
+                draw(self._pictures[label], self.config, device=self.task.device)
                 for label in (pair.majority, pair.minority)
             )
             with frozen(network):
@@ -256,25 +254,28 @@ class JointGeneration(Strategy):
 
     # Beginning --------------------------------------------------------------------------------
 
+    def sized(self, size_px: int) -> TranslationConfig:
+        """Generators for pictures of this side: as asked for, light or as published."""
+        light = size_px <= _LIGHT_PX
+        return replace(
+            self.config,
+            blocks=self.blocks or (3 if light else 9),
+            width=self.width or (16 if light else 64),
+            skip=light if self.skip is None else self.skip,
+        )
+
     def _make(self, pair: Partners) -> TranslationPair:
         """The pair's CycleGAN: trained and frozen, or at its first weights."""
         task = self.task
         a, b = self._pictures[pair.majority], self._pictures[pair.minority]
         size_px, seed = int(min(task.inputs.shape[-2:])), task.seed + 7919 * (pair.minority + 1)
-        light = size_px <= _LIGHT_PX
-        config = self._config = replace(
-            self._config,
-            blocks=self.blocks or (3 if light else 9),
-            width=self.width or (16 if light else 64),
-            skip=light if self.skip is None else self.skip,
-        )
         if self.mode == "alt":
-            return TranslationPair(config, size_px=size_px, device=task.device, seed=seed)
+            return TranslationPair(self.config, size_px=size_px, device=task.device, seed=seed)
         translation = train_pair(
             a,
             b,
-            config=config,
-            steps=self.gan_steps or _PUBLISHED_EPOCHS * math.ceil(len(a) / config.batch),
+            config=self.config,
+            steps=self.gan_steps or _PUBLISHED_EPOCHS * math.ceil(len(a) / self.config.batch),
             device=task.device,
             run_dir=self._folder(pair),
             seed=seed,

@@ -26,15 +26,12 @@ def choose_trained(network: nn.Module, layers: str) -> list[nn.Module]:
         network.requires_grad_(True)
         return []
     _, head = last_linear(network)
-    trained = {id(head)} if layers == "head" else _last_block(network, head)
-    frozen = []
-    for module in network.modules():
-        if not list(module.children()):
-            chosen = id(module) in trained
-            module.requires_grad_(chosen)
-            if not chosen:
-                frozen.append(module)
-    return frozen
+    parts = [head] if layers == "head" else _last_block(network, head)
+    network.requires_grad_(False)
+    for part in parts:
+        part.requires_grad_(True)
+    trained = {id(module) for part in parts for module in part.modules()}
+    return [module for module in network.modules() if id(module) not in trained]
 
 
 class PenultimateFeatures:
@@ -56,34 +53,32 @@ class PenultimateFeatures:
         return found[-1].flatten(1).float()
 
 
-def _last_block(network: nn.Module, head: nn.Module) -> set[int]:
-    """Leaf modules from the last block on."""
-    where: nn.Module = network
-    trained: set[int] = set()
+def _last_block(network: nn.Module, head: nn.Module) -> list[nn.Module]:
+    """The modules from the last block on, the head among them."""
+    where, trained = network, [head]
     while True:
-        parts = [part for part in where.children() if any(True for _ in part.parameters())]
+        parts = [part for part in where.children() if _has_parameters(part)]
         before = [part for part in parts if head not in part.modules()]
-        if len(before) < len(parts):  # the head and what belongs to it
-            for part in parts[len(before) :]:
-                trained |= _leaves(part)
+        after = parts[len(before) :] if where is not head else []
         if not before:
-            inner = [
-                part for part in where.children() if head in part.modules() and part is not head
-            ]
+            inner = [part for part in after if part is not head]
             if not inner:
-                return trained | {id(head)}
-            where, trained = inner[0], set()  # everything lies inside one part
+                return trained
+            where = inner[0]  # everything lies inside one part
             continue
+        trained = [*after, *trained]
         rows = [part for part in before if _row_of_blocks(part)]
         if not rows:
-            return trained | _leaves(before[-1])
-        place = before.index(rows[-1])
-        for part in before[place + 1 :]:
-            trained |= _leaves(part)
+            return [before[-1], *trained]
+        trained = [*before[before.index(rows[-1]) + 1 :], *trained]
         if isinstance(rows[-1], nn.Sequential | nn.ModuleList):
-            blocks = [b for b in rows[-1].children() if any(True for _ in b.parameters())]
-            return trained | _leaves(blocks[-1])
+            blocks = [block for block in rows[-1].children() if _has_parameters(block)]
+            return [blocks[-1], *trained]
         where = rows[-1]
+
+
+def _has_parameters(part: nn.Module) -> bool:
+    return next(part.parameters(), None) is not None
 
 
 def _row_of_blocks(part: nn.Module) -> bool:
@@ -92,7 +87,3 @@ def _row_of_blocks(part: nn.Module) -> bool:
         isinstance(m, nn.Sequential | nn.ModuleList) and len(list(m.children())) > 1
         for m in part.modules()
     )
-
-
-def _leaves(module: nn.Module) -> set[int]:
-    return {id(leaf) for leaf in module.modules() if not list(leaf.children())}

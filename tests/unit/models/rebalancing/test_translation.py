@@ -111,7 +111,7 @@ def test_a_discriminator_sees_patches(halvings: int, seen: int) -> None:
     assert int((slope[0, 0].abs().sum(dim=1) > 0).sum()) == seen
 
 
-@pytest.mark.parametrize(("size_px", "halvings"), [(8, 1), (32, 1), (64, 2), (128, 3), (256, 3)])
+@pytest.mark.parametrize(("size_px", "halvings"), [(8, 1), (32, 2), (64, 2), (128, 3), (256, 3)])
 def test_patches_grow_with_the_picture(size_px: int, halvings: int) -> None:
     assert halvings_for(size_px) == halvings
 
@@ -190,13 +190,13 @@ def test_a_teacher_changes_the_generators() -> None:
     seen: list[tuple[Tensor, Tensor]] = []
 
     def teacher(as_majority: Tensor, as_minority: Tensor) -> Tensor:
-        seen.append((as_majority, as_minority))
+        seen.append((as_majority.detach(), as_minority.detach()))
         return 1000 * as_minority.mean()
 
     pairs = _pair(), _pair()
     losses = [pairs[0].step(a, b), pairs[1].step(a, b, teacher=teacher)]
     assert "class" in losses[1]
-    assert all(0 <= float(t.min()) and float(t.max()) <= 1 for t in seen[0])
+    assert all(bool(((t >= 0) & (t <= 1)).all()) for t in seen[0])
     ours, others = (_flat(pair) for pair in pairs)
     assert any(not torch.equal(ours[k], others[k]) for k in ours if k.startswith("g_ab"))
     assert all(torch.equal(ours[k], others[k]) for k in ours if k.startswith("d_a"))
@@ -204,9 +204,9 @@ def test_a_teacher_changes_the_generators() -> None:
 
 def test_it_learns_to_translate_colours(tmp_path: Path) -> None:
     config = TranslationConfig(
-        blocks=1, width=4, batch=4, skip=True, alpha=0, beta=1, learning_rate=5e-3
+        blocks=1, width=4, batch=4, skip=True, alpha=0, beta=1, learning_rate=1e-2
     )
-    pair = _train(tmp_path, steps=60, config=config)
+    pair = _train(tmp_path, steps=30, config=config)
     red, green = (_pictures(count, channel) for count, channel in ((6, 0), (4, 1)))
     as_green = pair.to_minority(red.float() / 255).mean(dim=(0, 2, 3))
     as_red = pair.to_majority(green.float() / 255).mean(dim=(0, 2, 3))
@@ -242,10 +242,9 @@ def test_frozen_networks_let_gradients_through_and_are_as_before() -> None:
     network[2].eval()
     inputs = torch.rand(3, 2, requires_grad=True)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(_KilledError), frozen(network):
+    with frozen(network):
         network(inputs).sum().backward()
         assert not network[1].training
-        raise _KilledError
     assert inputs.grad is not None
     assert inputs.grad.abs().sum() > 0
     assert all(p.grad is None for p in network.parameters())
