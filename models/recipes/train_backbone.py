@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,18 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.backbones import Backbone, BackboneSpec, load_backbone
 from models.config import BootstrapConfig
 from models.errors import ModelError, NotEnoughLabels, ShapeError
-from models.files import write_text
+from models.recipes.checkpoint import (
+    cut_metrics,
+    optimiser_tensors,
+    read_checkpoint,
+    restore_optimiser,
+    save_checkpoint,
+)
 from models.types import Progress, no_progress
 
 logger = logging.getLogger(__name__)
@@ -118,7 +121,7 @@ def _train(
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     run_dir.mkdir(parents=True, exist_ok=True)
     state = _resume(run_dir, network, optimiser) or _State()
-    _cut_metrics(run_dir / _METRICS, after=state.step)
+    cut_metrics(run_dir / _METRICS, "step", after=state.step)
     counts = torch.bincount(labels).clamp_min(1)
     chances = (1.0 / counts.double())[labels]
     network.train()
@@ -191,62 +194,27 @@ def _vary(batch: Tensor, *, flip: bool) -> Tensor:
 def _save(
     run_dir: Path, network: nn.Module, optimiser: torch.optim.Optimizer, state: _State
 ) -> None:
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    for number, moments in optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{number}.{name}": value for name, value in moments.items()}
-    temporary = run_dir / f".{_CHECKPOINT}.{os.getpid()}"
-    save_file(
-        {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
-        temporary,
-        metadata={"state": json.dumps(vars(state))},
-    )
-    temporary.replace(run_dir / _CHECKPOINT)
+    parts = {"network": network.state_dict(), "adam": optimiser_tensors(optimiser)}
+    save_checkpoint(run_dir / _CHECKPOINT, parts, vars(state))
 
 
 def _resume(run_dir: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> _State | None:
     """Take back the last checkpoint; None where there is none that can be read."""
-    path = run_dir / _CHECKPOINT
-    if not path.exists():
+    found = read_checkpoint(run_dir / _CHECKPOINT)
+    if found is None:
         return None
+    parts, about = found
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-            state = _State(**json.loads(file.metadata()["state"]))
-        network.load_state_dict(
-            {
-                name.removeprefix("network."): value
-                for name, value in tensors.items()
-                if name.startswith("network.")
-            }
+        state = _State(**about)
+        network.load_state_dict(parts.get("network", {}))
+    except (TypeError, RuntimeError) as error:
+        logger.warning(
+            "the checkpoint in %s is of no use, training starts anew: %s", run_dir, error
         )
-    except (SafetensorError, OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
-        logger.warning("the checkpoint %s is of no use, training starts anew: %s", path, error)
         return None
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("adam."):
-            _, number, key = name.split(".")
-            moments.setdefault(int(number), {})[key] = value
-    groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    restore_optimiser(optimiser, parts.get("adam", {}))
     logger.info("resuming %s at step %s", run_dir, state.step)
     return state
-
-
-def _cut_metrics(path: Path, *, after: int) -> None:
-    """Drop lines of steps that the resumed run does again, and a line cut off by a kill."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            step = int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):
-            break
-        if step > after:
-            break
-        kept.append(line)
-    write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 def _cuda(device: torch.device) -> list[int]:
