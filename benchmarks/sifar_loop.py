@@ -118,7 +118,7 @@ def _config(frozen: str, strategy: str) -> FinetuneConfig:
         learning_rate=1e-3 if frozen == "eff" else 3e-4,
         schedule="cosine",
         augmentation="none",
-        precision="32",
+        precision="32" if frozen == "eff" else "bf16",
         checkpoint_every_s=60,
     )
 
