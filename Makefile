@@ -70,7 +70,7 @@ soak: envs ## what takes long: random kills, fuzzing, whole training runs
 	@$(BIN)/pytest -m "slow and not gpu"
 
 bench: envs ## every benchmark in turn; each prints JSON
-	@failed=0; for name in embed rescore reorder latency submits; do echo "[bench] $$name" >&2; \
+	@failed=0; for name in embed rescore reorder latency submits finetune_cost; do echo "[bench] $$name" >&2; \
 		$(BIN)/python -m benchmarks.$$name || failed=1; done; exit $$failed
 
 lock: $(OURS) ## resolve the lock files anew from pyproject.toml (LOCK_ARGS=--upgrade for newer versions)

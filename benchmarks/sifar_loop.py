@@ -100,11 +100,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def cells_of(given: argparse.Namespace) -> list[LoopCell]:
     found = []
-    for frozen, tail, draw in itertools.product(given.frozen, given.tails, given.draws):
-        found.append(LoopCell(frozen, tail, draw, "", 0, "erm"))
+    for frozen in given.frozen:
+        places = list(itertools.product(given.tails, given.draws))
+        found += [LoopCell(frozen, tail, draw, "", 0, "erm") for tail, draw in places]
+        # A strategy after the other: what is computed first makes a whole table.
         found += [
             LoopCell(frozen, tail, draw, scorer, mined, strategy)
-            for scorer, mined, strategy in itertools.product((OURS, *RIVALS), MINED, STRATEGIES)
+            for strategy, (tail, draw), scorer, mined in itertools.product(
+                STRATEGIES, places, (OURS, *RIVALS), MINED
+            )
         ]
     return found
 

@@ -40,10 +40,10 @@ class Preset:
     strategies: tuple[str, ...]
     config: FinetuneConfig
 
-    def make_network(self, seed: int) -> nn.Module:
-        """Fresh weights."""
+    def make_network(self, seed: int, network: str = "") -> nn.Module:
+        """Fresh weights, of the preset's network or of another one."""
         torch.manual_seed(seed)
-        return _NETWORKS[self.network]()
+        return _NETWORKS[network or self.network]()
 
 
 CPU = Preset(
