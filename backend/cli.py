@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backend import cli_backtest, cli_doctor, cli_simulate, cli_tables, cli_versions
+from backend import (
+    cli_backtest,
+    cli_doctor,
+    cli_finetune,
+    cli_simulate,
+    cli_tables,
+    cli_versions,
+)
 from backend.cli_common import (
     AnyProject,
     Json,
@@ -40,6 +47,10 @@ app.command()(cli_versions.queue)
 app.command()(cli_doctor.doctor)
 app.command()(cli_backtest.backtest)
 app.command()(cli_simulate.simulate)
+app.command()(cli_finetune.finetune)
+app.command()(cli_finetune.evaluate)
+app.command()(cli_finetune.review)
+app.command("finetune-child", hidden=True)(cli_finetune.finetune_child)
 
 
 @app.command()

@@ -111,6 +111,8 @@ def _project(status: ProjectStatus) -> Table:
         table.add_row("unreadable", Text(f"{more}: for further reasons", "yellow"))
     for name, value in sorted(status.settings.items()):
         table.add_row("own setting", f"{name} = {_setting(value)}")
+    for line, style in finetune_words(status):
+        table.add_row("fine-tune", Text(line, style))
     table.add_row("model", f"{status.backbone or 'none yet'}, version {status.version or 'none'}")
     if status.pinned:
         words = f"{status.pinned}, activated by hand; `rarefirst versions follow` ends that"
@@ -145,6 +147,27 @@ def rare_left_words(found: RareLeftReport) -> list[str]:
             f"at most {_up(share)} % of the rare are left with 95 % confidence, however often you "
             f"look{stop}"
         )
+    return lines
+
+
+def finetune_words(status: ProjectStatus) -> list[tuple[str, str]]:
+    """Labels held out, the fine-tune that runs, and the last verdict, each with a style."""
+    found, running = status.finetune, status.finetune_running
+    lines: list[tuple[str, str]] = []
+    if found.enabled:
+        held = _counts(found.held_out_by_class)
+        lines.append((f"{found.held_out} labels are held out to judge by ({held})", ""))
+    if running is not None:
+        words = f"number {running.number}: {running.done} of {running.total}"
+        words += f", {running.message}" if running.message else ""
+        lines.append((words, ""))
+        if running.failure:
+            lines.append((f"the last try ended: {running.failure}", "red"))
+    over = [run for run in found.runs if run.state != "running"]
+    if over:
+        last = over[0]
+        reason = f": {last.reasons[0]}" if last.reasons else ""
+        lines.append((f"number {last.number} was {last.state}{reason}", ""))
     return lines
 
 

@@ -14,6 +14,7 @@
         report.json       what the last look at Label Studio found
         history.jsonl     one line a round
         mirror/ versions/ backbones/ runs/
+        finetunes/        fine-tunes of the frozen model, see backend/finetunes.py
         hints/            touched when something happened
         lock              held by the round that runs
 

@@ -53,6 +53,35 @@ class RareLeftReport(BaseModel):
     at_most_share: float | None = Field(None, description="that bound over it and those found")
 
 
+class FinetuneReport(BaseModel):
+    """A fine-tune of the frozen model, or what became of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    state: str = Field(description="running, promoted, rejected, cancelled, failed, superseded")
+    at: datetime = Field(description="when it was begun")
+    why: str = ""
+    strategy: str = ""
+    labels: int = Field(0, description="labels that it was trained on")
+    held_out: int = Field(0, description="labels that it was judged on")
+    before: float | None = Field(None, description="balanced accuracy of the model before")
+    after: float | None = Field(None, description="balanced accuracy of what was trained")
+    reasons: tuple[str, ...] = Field((), description="what was decided, and why")
+
+
+class FinetunesReport(BaseModel):
+    """Whether the frozen model is fine-tuned, and what came of the last times."""
+
+    model_config = ConfigDict(frozen=True)
+
+    enabled: bool = False
+    why: str = Field("", description="why it is, or is not")
+    held_out: int = Field(0, description="labels that nothing learns from, to judge by")
+    held_out_by_class: dict[str, int] = Field(default_factory=dict)
+    runs: tuple[FinetuneReport, ...] = Field((), description="the last ones, newest first")
+
+
 class ProjectReport(BaseModel):
     """What the last look found, what comes next, and why not yet (``report.json``)."""
 
@@ -86,6 +115,7 @@ class ProjectReport(BaseModel):
     why_not: tuple[str, ...] = Field((), description="what it does not do yet, and why")
     problems: tuple[str, ...] = Field((), description="what a person should mend")
     drift: tuple[str, ...] = Field((), description="what a person changed, and is left alone")
+    finetune: FinetunesReport = FinetunesReport()
 
 
 class RoundEntry(BaseModel):

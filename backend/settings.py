@@ -274,6 +274,71 @@ class Settings(BaseSettings):
         512, ge=1, description="Images embedded before the loop looks whether labels came."
     )
 
+    # Fine-tuning of the frozen model.
+    finetune: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether the frozen model is fine-tuned on the labels, and a fifth of them is "
+        "held out to judge by: auto (where there is a CUDA device), on, off.",
+        json_schema_extra=_PROJECT,
+    )
+    finetune_strategy: str = Field(
+        "balanced_softmax",
+        description="How it is trained on skewed labels (models/rebalancing).",
+        json_schema_extra=_PROJECT,
+    )
+    finetune_layers: Literal["auto", "head", "last_block", "all"] = Field(
+        "auto",
+        description="What is trained: head, last_block, all, or auto: all of a network that was "
+        "trained on your labels, the last block of given weights.",
+        json_schema_extra=_PROJECT,
+    )
+    finetune_epochs: int = Field(
+        20, ge=1, le=10_000, description="Passes over the labels.", json_schema_extra=_PROJECT
+    )
+    finetune_min_steps: int = Field(
+        400,
+        ge=0,
+        le=1_000_000,
+        description="Fewest optimiser steps, however few the labels: epochs are added until then.",
+        json_schema_extra=_PROJECT,
+    )
+    finetune_learning_rate: float = Field(
+        1e-3, gt=0, description="Largest step size of that training.", json_schema_extra=_PROJECT
+    )
+    finetune_patience: int = Field(
+        0,
+        ge=0,
+        description="Epochs without progress on a part of the labels kept aside for that, before "
+        "the training stops; 0: all epochs, and no label is kept aside.",
+        json_schema_extra=_PROJECT,
+    )
+    finetune_every_labels: int = Field(
+        100,
+        ge=1,
+        description="Labels that are new since the last fine-tune before another is due.",
+        json_schema_extra=_PROJECT,
+    )
+    finetune_min_tail_labels: int = Field(
+        10,
+        ge=0,
+        description="Labels that each tail class needs before; those without any are left out of "
+        "account.",
+        json_schema_extra=_PROJECT,
+    )
+    finetune_budget_h: float = Field(
+        0.0,
+        ge=0,
+        description="Hours of fine-tuning a day, all projects together, after which none is begun; "
+        "0: no limit.",
+    )
+    finetune_quiet_hours: str = Field(
+        "",
+        description="Local hours in which none is begun, such as 8-18 or 22-6,12-13; empty: any.",
+    )
+    finetune_device: str = Field(
+        "", description="Where fine-tunes run: auto, cpu, or cuda[:N]; empty: as the device above."
+    )
+
     # Images.
     allowed_hosts: Names = Field(
         (), description="Hosts that images may come from besides Label Studio, comma-separated."
@@ -318,6 +383,12 @@ class Settings(BaseSettings):
             raise ValueError(f"found {value!r}, expected an address such as http://localhost:8080")
         return value
 
+    @field_validator("finetune_quiet_hours")
+    @classmethod
+    def _hours(cls, value: str) -> str:
+        read_hours(value)
+        return value.strip()
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if bool(self.basic_auth_user) != bool(self.basic_auth_pass):
@@ -357,3 +428,20 @@ def contradiction(settings: Settings) -> tuple[str, frozenset[str]]:
         fields = frozenset({"tail_classes", "not_tail_classes"})
         return f"in both tail_classes and not_tail_classes: {sorted(both)}", fields
     return "", frozenset()
+
+
+def read_hours(text: str) -> frozenset[int]:
+    """The hours of the day in ``8-18`` (from 8 until 18 o'clock) or ``22-6,12-13``.
+
+    Raises: ValueError: saying what was found and what was expected.
+    """
+    hours: set[int] = set()
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        begin, dash, end = (piece.strip() for piece in part.partition("-"))
+        if not (dash and begin.isdecimal() and end.isdecimal()):
+            raise ValueError(f"found {part!r}, expected hours such as 8-18")
+        first, last = int(begin), int(end)
+        if first > 24 or last > 24 or first == last:
+            raise ValueError(f"found {part!r}, expected two different hours from 0 to 24")
+        hours |= {(first + k) % 24 for k in range((last - first) % 24 or 24)}
+    return frozenset(hours)

@@ -12,11 +12,18 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from backend import heartbeat
+from backend.finetunes import Finetunes
 from backend.pinning import pinned
 from backend.project_settings import ProjectSettings, kept
 from backend.projects import ProjectStore, ProjectStores, Publication
 from backend.reconcile.state import Failures
-from backend.reports import SERVICE_REPORT, ProjectReport, RareLeftReport, ServiceReport
+from backend.reports import (
+    SERVICE_REPORT,
+    FinetunesReport,
+    ProjectReport,
+    RareLeftReport,
+    ServiceReport,
+)
 from backend.settings import Settings
 
 
@@ -61,6 +68,21 @@ class UnreadableImage(BaseModel):
     next_try_at: datetime = Field(description="in the past: as soon as nothing else is to be done")
 
 
+class RunningFinetune(BaseModel):
+    """A fine-tune that is not over: how far it is, or why it rests."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    done: int = 0
+    total: int = 0
+    message: str = ""
+    said_at: datetime | None = None
+    seconds: float = Field(0.0, description="spent so far, over all tries")
+    failure: str = Field("", description="why the last try ended before its time")
+    next_try_at: datetime | None = None
+
+
 class ProjectStatus(BaseModel):
     """One project: what is, what the loop does now, what comes next and why not yet."""
 
@@ -94,6 +116,8 @@ class ProjectStatus(BaseModel):
     version: str = ""
     pinned: str = Field("", description="the version that a person activated")
     publication: PublicationStatus | None = None
+    finetune: FinetunesReport = FinetunesReport()
+    finetune_running: RunningFinetune | None = None
 
 
 class WorkerStatus(BaseModel):
@@ -225,6 +249,26 @@ def _project(store: ProjectStore) -> ProjectStatus | None:
         version=report.version,
         pinned=pin.version if pin else "",
         publication=_publication(published, report.queue_left),
+        finetune=report.finetune,
+        finetune_running=running_finetune(store),
+    )
+
+
+def running_finetune(store: ProjectStore) -> RunningFinetune | None:
+    """The fine-tune that is not over, as its own process tells it; None where there is none."""
+    run = Finetunes(store).current()
+    if run is None:
+        return None
+    told, record = run.progress, run.record
+    return RunningFinetune(
+        number=run.number,
+        done=told.done,
+        total=told.total,
+        message=told.message,
+        said_at=told.at if told.pid else None,
+        seconds=round(told.seconds, 1),
+        failure=record.failure,
+        next_try_at=datetime.fromtimestamp(record.retry_s, UTC) if record.failure else None,
     )
 
 

@@ -20,6 +20,7 @@ from backend.labelstudio.connection_record import (
     of_another_rarefirst,
 )
 from backend.labelstudio.deletion import delete_prediction
+from backend.labelstudio.review_tab import REVIEW_TITLE, review_tabs
 from backend.labelstudio.tab import TAB_TITLE
 from models.types import Progress, no_progress
 
@@ -211,16 +212,20 @@ class _Disconnecting:
 
     def _tab(self) -> None:
         record = self.record
+        there = self.client.views(self.project_id)
         views = [
             view
-            for view in self.client.views(self.project_id)
+            for view in there
             if view.title == TAB_TITLE
             and (record is None or (record.view_created and record.view_id in (None, view.id)))
         ]
-        for view in views:
+        checks = review_tabs(there)
+        for view in (*views, *checks):
             if not self.dry_run:
                 self._delete(self.client.delete_view, view.id)
         self._step("tab", TAB_TITLE if views else "none", "none", changes=bool(views))
+        if checks:
+            self._step("tab", REVIEW_TITLE, "none", changes=True)
 
     def _scores(self) -> None:
         """Delete what we published: nothing serves it, and nothing else would delete it."""

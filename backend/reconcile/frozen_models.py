@@ -1,14 +1,17 @@
 """The frozen models of a project: one is active, those that a kept version needs stay beside it.
 
-Each lies in its own folder with what is known of it (``state.json``), so that an older one can
-be made the active one again; its features stay in the mirror as long.
+Each lies in its own folder with what is known of it (``state.json``, and ``trained_on.npy``: the
+tasks that it was trained on), so that an older one can be made the active one again; its features
+stay in the mirror as long.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from backend.files import write_atomically
@@ -16,7 +19,9 @@ from backend.projects import ProjectStore
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.state import BackboneState
 
-_STATE = "state.json"
+_STATE, _TRAINED_ON = "state.json", "trained_on.npy"
+#: How a model came to be that learned from the project's labels.
+TRAINED_HERE = frozenset({"bootstrapped", "fine-tuned"})
 
 
 def folder_of(store: ProjectStore, fingerprint: str) -> Path:
@@ -35,6 +40,23 @@ def known_state(store: ProjectStore, fingerprint: str) -> BackboneState | None:
     except (OSError, ValidationError):
         return None
     return found if found.fingerprint == fingerprint else None
+
+
+def remember_trained_on(folder: Path, ids: Collection[int]) -> None:
+    """Keep the tasks whose labels a model was trained on, beside it."""
+    temporary = folder / f".{_TRAINED_ON}.partial"
+    with temporary.open("wb") as file:
+        np.save(file, np.asarray(sorted(ids), dtype=np.int64))
+    temporary.replace(folder / _TRAINED_ON)
+
+
+def trained_on(store: ProjectStore, state: BackboneState) -> frozenset[int] | None:
+    """The tasks whose labels a model was trained on; None where nobody knows any more."""
+    try:
+        ids = np.load(folder_of(store, state.fingerprint) / _TRAINED_ON, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None if state.how in TRAINED_HERE else frozenset()
+    return frozenset(ids.tolist())
 
 
 def make_active(store: ProjectStore, state: BackboneState) -> None:

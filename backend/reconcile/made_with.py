@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from backend.reconcile.context import ProjectContext
+from backend.reconcile.held_out import finetuning
 from backend.settings import Settings
 from models.config import MinerConfig
 from models.registry import VersionCard
@@ -20,6 +21,8 @@ Made = Mapping[str, JsonValue]
 
 #: Under which key of a version's config they are kept.
 KEY = "settings"
+#: Of these: whether the labels that are held out were left out.
+HELD_OUT = "held_out"
 _OF_A_FIT = (
     "scorer",
     "recalibration",
@@ -39,6 +42,7 @@ def fit_settings(context: ProjectContext) -> dict[str, JsonValue]:
         {
             **{name: getattr(context.settings, name) for name in _OF_A_FIT},
             "predicted_values": dict(interface.predicted_values) if interface else {},
+            HELD_OUT: finetuning(context.settings),
         }
     )
 

@@ -15,6 +15,7 @@ from backend.projects import Publications
 from backend.reconcile.actions import bootstrap, cleanup, embed
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.control import what_is_left
+from backend.reconcile.finetune_facts import finetune_facts, finetune_report
 from backend.reconcile.made_with import changed, fit_settings, made_with, publication_settings
 from backend.reconcile.own_head import NOTES
 from backend.reconcile.ownership import ownership
@@ -71,6 +72,7 @@ def observe(context: ProjectContext, *, synced: bool) -> State:
         leftovers=_deletable(context, publications),
         force_fit=store.hinted_at("force_fit") is not None,
         pin=_pin_facts(context, fit),
+        finetune=finetune_facts(context, labels),
     )
 
 
@@ -175,6 +177,7 @@ def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "")
             *(_older(context) if state.older else ()),
             *context.drift,
         ),
+        finetune=finetune_report(context, labels, state.finetune),
     )
 
 

@@ -8,10 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from backend.reconcile.finetune_policy import finetune, promotion
 from backend.reconcile.state import PinFacts, State
 from backend.settings import Settings
 
-Step = Literal["sync", "connect", "activate", "bootstrap", "embed", "fit", "publish", "cleanup"]
+Step = Literal[
+    "sync",
+    "connect",
+    "activate",
+    "promote",
+    "bootstrap",
+    "embed",
+    "fit",
+    "publish",
+    "finetune",
+    "cleanup",
+]
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,9 @@ def plan(state: State, settings: Settings) -> Plan:
     waiting: list[str] = []
     if pin is not None:
         waiting.append(_held(pin, state))
+    promote = promotion(state.finetune, pin, waiting)
+    if promote:
+        return Plan("promote", promote, waiting=tuple(waiting))
     bootstrap = "" if pin is not None else _bootstrap(state, settings, waiting)
     if bootstrap:
         return Plan("bootstrap", bootstrap, waiting=tuple(waiting))
@@ -72,6 +87,9 @@ def plan(state: State, settings: Settings) -> Plan:
     publish = _publish(state, settings, waiting)
     if publish:
         return Plan("publish", publish, waiting=tuple(waiting))
+    begin = finetune(state, pin, settings, waiting)
+    if begin:
+        return Plan("finetune", begin, waiting=tuple(waiting))
     if state.missing_pool or state.retries:
         why = f"{state.missing_pool + state.retries} images have no features"
         return Plan("embed", why, idle=True, waiting=tuple(waiting))
@@ -99,6 +117,8 @@ def _bootstrap(state: State, settings: Settings, waiting: list[str]) -> str:
         return ""
     if not state.trainable:
         return ""
+    if state.backbone.how == "fine-tuned" and state.finetune.enabled:
+        return ""  # it goes on from there, and is judged, which one trained anew would not be
     labels = state.usable_labels
     target = max(settings.bootstrap_min_labels, 2 * state.backbone.labels)
     if state.backbone.labels and labels < target:
@@ -109,6 +129,8 @@ def _bootstrap(state: State, settings: Settings, waiting: list[str]) -> str:
         waiting.append("a first model needs labels of two classes, all are of one")
     elif state.bootstrap_blocked:
         waiting.append(state.bootstrap_blocked)
+    elif state.backbone.labels and state.finetune.running:
+        waiting.append("the frozen model is not trained anew while it is fine-tuned")
     elif state.backbone.labels:
         return f"the labels have doubled since the frozen model was trained ({labels})"
     else:

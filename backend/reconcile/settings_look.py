@@ -65,9 +65,14 @@ def _due(context: ProjectContext) -> bool:
 
 @functools.cache
 def known_names() -> Known:
-    """The scorers and frozen models that there are."""
+    """The scorers, frozen models and ways to fine-tune that there are."""
     from models.backbones import architectures
+    from models.rebalancing import STRATEGIES
     from models.recipes.choose_scorer import AUTO
     from models.scorers import SCORERS
 
-    return {"scorer": (*SCORERS, AUTO), "backbone": architectures()}
+    return {
+        "scorer": (*SCORERS, AUTO),
+        "backbone": architectures(),
+        "finetune_strategy": tuple(STRATEGIES),
+    }

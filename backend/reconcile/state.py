@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,9 +43,9 @@ class BackboneState(BaseModel):
 
     Attributes:
         fingerprint: of its weights, architecture and preprocessing.
-        how: ``bootstrapped`` on the labels at hand, ``pretrained``, ``given``, or ``untrained``
-            (random weights, until there are labels to train on).
-        labels: labels it was bootstrapped on, 0 otherwise.
+        how: ``bootstrapped`` on the labels at hand, ``pretrained``, ``given``, ``fine-tuned`` from
+            one of these, or ``untrained`` (random weights, until there are labels to train on).
+        labels: labels that there were when it was trained here, 0 otherwise.
         source: the settings that it was made from; other settings make another one.
         classes: what its head tells apart, empty where that is not the project's labels.
     """
@@ -145,6 +146,42 @@ class PinFacts:
 
 
 @dataclass(frozen=True)
+class FinetuneFacts:
+    """What decides about fine-tuning. Of words, empty ones mean that nothing is the matter.
+
+    Attributes:
+        enabled: the frozen model is fine-tuned when that is due.
+        wish: what a person asked for: ``start``, ``cancel``, or nothing.
+        number: of the run that is not over; 0 where there is none.
+        running: its child process lives.
+        over: why it is over; it is to be put away, or its network to be made the active one.
+        promotes: that is what is to be done.
+        died: why its child process ended, which has not been noted yet.
+        blocked: why it is not tried again yet.
+        unable: why nothing can be fine-tuned at all.
+        new_labels: labels that are new since the last one.
+        tail: labels of each tail class.
+        spent: why none is begun today any more; quiet: why none at this hour.
+        busy: why none on this device now.
+    """
+
+    enabled: bool = False
+    wish: str = ""
+    number: int = 0
+    running: bool = False
+    over: str = ""
+    promotes: bool = False
+    died: str = ""
+    blocked: str = ""
+    unable: str = ""
+    new_labels: int = 0
+    tail: Mapping[str, int] = field(default_factory=dict)
+    spent: str = ""
+    quiet: str = ""
+    busy: str = ""
+
+
+@dataclass(frozen=True)
 class State:
     """Everything that decides what to do next for one project.
 
@@ -171,6 +208,7 @@ class State:
         leftovers: old sets of scores that are still in Label Studio.
         force_fit: a person pressed Start training.
         pin: None where no person activated a version.
+        finetune: what decides about fine-tuning.
     """
 
     paused: bool = False
@@ -200,3 +238,4 @@ class State:
     leftovers: int = 0
     force_fit: bool = False
     pin: PinFacts | None = None
+    finetune: FinetuneFacts = FinetuneFacts()

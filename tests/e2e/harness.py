@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import requests
+
+from backend.settings import Settings
+from backend.status import ProjectStatus, service_status
 from demo.annotator import Annotator, Labeled
 from demo.backend_process import Backend, BackendSettings
 from demo.digits import DigitSet, choose_digits
@@ -16,7 +21,7 @@ from demo.label_studio_api import LabelStudioApi
 from demo.label_studio_process import Login
 from demo.ports import free_port
 from demo.project import create_digits_project
-from demo.queue_watch import ServedQueue, wait_for_queue
+from demo.queue_watch import ServedQueue, served_queue, wait_for_queue
 from demo.service import Service
 
 USER = "rarefirst"
@@ -169,6 +174,15 @@ def status_of(backend: Backend, project_id: int) -> dict[str, Any]:
     return next((told for told in projects if told["project"] == project_id), {})
 
 
+def quick_status(backend: Backend, project_id: int) -> ProjectStatus:
+    """What ``rarefirst status`` would say, without a process for each look: for those that wait."""
+    settings = Settings(
+        data_dir=backend.settings.data_dir, label_studio_url=backend.settings.label_studio_url
+    )
+    (told,) = service_status(settings, project_id).projects
+    return told
+
+
 def eventually(check: Callable[[], bool], what: str, *, timeout_s: float = 60.0) -> None:
     """Wait until ``check`` holds; fail with ``what`` was waited for."""
     deadline = time.monotonic() + timeout_s
@@ -195,3 +209,55 @@ def delete_connections(project: Project, *ids: int) -> None:
     # A list that was being answered while they were deleted may only now write them back.
     time.sleep(_WRITTEN_BACK_S)
     eventually(gone, f"connections {ids} stay deleted")
+
+
+@dataclass
+class QueueWatch:
+    """Looks again and again, as an annotator and as Label Studio's page do, whether all is served.
+
+    Attributes:
+        empty: moments at which no unlabeled task had a score; versions: those that were served.
+        unanswered: what /predict said that was not a result for the task.
+        looks: how often it looked.
+    """
+
+    project: Project
+    backend: Backend
+    task: dict[str, object]
+    empty: list[str] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list)
+    looks: int = 0
+
+    def __enter__(self) -> QueueWatch:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(60)
+
+    def _look(self) -> None:
+        owner = self.project.studio.owner
+        api = LabelStudioApi(owner.url, self.project.studio.login.token)
+        body = {"tasks": [self.task], "project": str(self.project.id), "label_config": ""}
+        try:
+            while not self._stop.is_set():
+                queue = served_queue(api, self.project.id)
+                tasks = set(queue.tasks) if queue is not None else set()
+                version = queue.version if queue is not None else ""
+                if not self.versions or self.versions[-1] != version:
+                    self.versions.append(version)
+                if not tasks - self.project.labeled_ids:
+                    self.empty.append(version)
+                answer = requests.post(
+                    self.backend.url + "/predict", json=body, auth=(USER, PASSWORD), timeout=60
+                )
+                if answer.status_code != 200 or len(answer.json()["results"]) != 1:
+                    self.unanswered.append(answer.text[:200])
+                self.looks += 1
+                self._stop.wait(1.0)
+        finally:
+            api.close()

@@ -10,7 +10,9 @@ from backend.reconcile.actions import (
     cleanup,
     connect,
     embed,
+    finetune,
     fit,
+    promote,
     publish,
     sync,
 )
@@ -23,9 +25,11 @@ ACTIONS: Mapping[Step, Action] = {
     "sync": sync.run,
     "connect": connect.run,
     "activate": activate.run,
+    "promote": promote.run,
     "bootstrap": bootstrap.run,
     "embed": embed.run,
     "fit": fit.run,
     "publish": publish.run,
+    "finetune": finetune.run,
     "cleanup": cleanup.run,
 }

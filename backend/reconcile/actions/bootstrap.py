@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from backend.errors import LabelStudioUnavailable, MediaError, Unauthorized
 from backend.files import write_atomically
 from backend.reconcile import frozen_models
 from backend.reconcile.context import ProjectContext, device
+from backend.reconcile.held_out import learnable
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import BackboneState
 from backend.settings import Settings
@@ -139,20 +141,27 @@ def _take_as_it_is(context: ProjectContext, wanted: str) -> None:
     )
 
 
-def _activate(context: ProjectContext, backbone: Backbone, state: BackboneState) -> None:
+def _activate(
+    context: ProjectContext,
+    backbone: Backbone,
+    state: BackboneState,
+    trained_on: Collection[int] = (),
+) -> None:
     folder = context.backbone_folder(backbone.fingerprint)
     if not folder.exists():
         temporary = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(temporary, ignore_errors=True)
         backbone.save(temporary)
         temporary.rename(folder)
+    frozen_models.remember_trained_on(folder, trained_on)
     frozen_models.make_active(context.store, state)
     frozen_models.drop_unneeded(context)
     context.forget_features()
 
 
 def _train(context: ProjectContext, wanted: str) -> None:
-    settings, labels = context.settings, context.labels()
+    settings, usable = context.settings, context.labels()
+    labels = learnable(usable, settings)
     run_dir = _prepare(context, labels)
     if run_dir is None:
         _failed(context, "none of the labeled images could be read")
@@ -171,13 +180,21 @@ def _train(context: ProjectContext, wanted: str) -> None:
         BackboneState(
             fingerprint=backbone.fingerprint,
             how="bootstrapped",
-            labels=len(labels),
+            # Held-out ones too: another training is due when there are twice as many of all.
+            labels=len(usable),
             source=wanted,
             classes=backbone.class_names or (),
         ),
+        trained_on=_labels_of(run_dir),
     )
     context.store.path("bootstrap_failed.json").unlink(missing_ok=True)
     shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def _labels_of(run_dir: Path) -> Collection[int]:
+    """The tasks that a run was trained on."""
+    run = BootstrapRun.model_validate_json((run_dir / "run.json").read_bytes())
+    return run.labels.keys()
 
 
 def _failed(context: ProjectContext, reason: str, *, what: str = "training a first model") -> None:

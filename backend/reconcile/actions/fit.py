@@ -12,6 +12,7 @@ from backend.pinning import follow, pinned
 from backend.reconcile import frozen_models
 from backend.reconcile.actions.bootstrap import source
 from backend.reconcile.context import ProjectContext, Tail
+from backend.reconcile.held_out import learnable
 from backend.reconcile.ledger import UNBIASED
 from backend.reconcile.made_with import KEY, fit_settings, miner_config
 from backend.reconcile.own_head import NOTES, own_head
@@ -36,7 +37,9 @@ def run(context: ProjectContext, plan: Plan) -> None:
     tasks, labels = context.tasks(), context.labels()
     rows = context.embedded_rows()
     is_labeled = np.fromiter((int(tasks.ids[row]) in labels for row in rows), bool, len(rows))
-    labeled_rows = rows[is_labeled]
+    known = learnable(labels, settings)
+    is_known = np.fromiter((int(tasks.ids[row]) in known for row in rows), bool, len(rows))
+    labeled_rows = rows[is_known]
     pool_rows = rows[~is_labeled & (tasks.states[rows] == "unlabeled")]
     index = {name: number for number, name in enumerate(classes)}
     targets = np.asarray(
@@ -60,8 +63,8 @@ def run(context: ProjectContext, plan: Plan) -> None:
         ),
         progress=lambda done, total, message="": context.store.note("fit", done, total, message),
     )
-    # The snapshot is every usable label, also of images that cannot be read: else those would
-    # make a new fit due for ever.
+    # The snapshot is every usable label, also of images that cannot be read and those that are
+    # held out: else they would make a new fit due for ever.
     snapshot = LabelSnapshot(
         ids=tuple(sorted(labels)),
         labels=tuple(labels[i] for i in sorted(labels)),

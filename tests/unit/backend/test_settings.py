@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from backend.settings import Settings
+from backend.settings import Settings, read_hours
 
 
 @pytest.fixture(autouse=True)
@@ -56,4 +56,25 @@ def test_log_levels_as_other_ml_backends_take_them(
 def test_a_log_level_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOG_LEVEL", "loud")
     with pytest.raises(ValidationError, match="LOG_LEVEL"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("written", "hours"),
+    [
+        ("", set()),
+        ("8-18", set(range(8, 18))),
+        ("22-6, 12-13", {22, 23, 0, 1, 2, 3, 4, 5, 12}),
+        ("0-24", set(range(24))),
+    ],
+)
+def test_quiet_hours(monkeypatch: pytest.MonkeyPatch, written: str, hours: set[int]) -> None:
+    monkeypatch.setenv("RAREFIRST_FINETUNE_QUIET_HOURS", written)
+    assert read_hours(Settings().finetune_quiet_hours) == hours
+
+
+@pytest.mark.parametrize("written", ["8", "8-", "a-b", "8-8", "8-25", "-3-4"])
+def test_hours_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("RAREFIRST_FINETUNE_QUIET_HOURS", written)
+    with pytest.raises(ValidationError, match="hours"):
         Settings()

@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 
 from backend.reconcile.plan import plan
-from backend.reconcile.state import BackboneState, FitFacts, PinFacts, QueueFacts, State
+from backend.reconcile.state import (
+    BackboneState,
+    FinetuneFacts,
+    FitFacts,
+    PinFacts,
+    QueueFacts,
+    State,
+)
 from backend.settings import Settings
 
 SETTINGS = Settings(fit_every_labels=10, fit_idle_s=20, top_up_below=0.34)
@@ -27,6 +34,19 @@ DONE = State(
     fit=FIT,
     queue=QUEUE,
 )
+
+
+DUE = FinetuneFacts(enabled=True, new_labels=100, tail={"blue": 10})
+RUNS = FinetuneFacts(enabled=True, number=3, running=True, tail={"blue": 10})
+TUNED = BackboneState(fingerprint="f" * 64, how="fine-tuned", labels=160)
+
+
+def due(**changes: object) -> dict[str, object]:
+    return {"finetune": replace(DUE, **changes)}
+
+
+def runs(**changes: object) -> dict[str, object]:
+    return {"finetune": replace(RUNS, **changes)}
 
 
 def fit(**changes: object) -> FitFacts:
@@ -190,6 +210,92 @@ def queue(**changes: object) -> QueueFacts:
             id="start-training-after-activating",
         ),
         pytest.param({"pin": PINNED, "paused": True}, None, id="paused-and-pinned"),
+        pytest.param(due(), "finetune", id="finetune-due"),
+        pytest.param(due(enabled=False), None, id="finetune-off"),
+        pytest.param(due(new_labels=99), None, id="finetune-too-few-new-labels"),
+        pytest.param(due(tail={"blue": 9}), None, id="finetune-too-few-of-the-tail"),
+        pytest.param(due(tail={"blue": 10, "pink": 0}), "finetune", id="finetune-without-a-class"),
+        pytest.param(due(tail={"pink": 0}), None, id="finetune-no-label-of-the-tail"),
+        pytest.param(due(tail={}), None, id="finetune-no-tail"),
+        pytest.param(due(quiet="8-18"), None, id="finetune-quiet-hours"),
+        pytest.param(due(spent="all of today"), None, id="finetune-budget-spent"),
+        pytest.param(due(busy="another runs"), None, id="finetune-device-taken"),
+        pytest.param(due(unable="no such strategy"), None, id="finetune-cannot-be"),
+        pytest.param(due() | {"backbone": None}, "bootstrap", id="finetune-no-frozen-model"),
+        pytest.param(
+            due() | {"backbone": UNTRAINED, "trainable": False}, None, id="finetune-untrained"
+        ),
+        pytest.param(due() | {"pin": PINNED}, None, id="finetune-not-begun-while-pinned"),
+        pytest.param(due(wish="start", enabled=False), "finetune", id="finetune-asked"),
+        pytest.param(
+            due(wish="start", new_labels=0, tail={}, quiet="8-18", spent="all"),
+            "finetune",
+            id="finetune-asked-before-its-time",
+        ),
+        pytest.param(due(wish="start", busy="another"), None, id="finetune-asked-device-taken"),
+        pytest.param(due(wish="start") | {"pin": PINNED}, "finetune", id="finetune-asked-pinned"),
+        pytest.param(due(wish="cancel"), "promote", id="finetune-nothing-to-cancel"),
+        pytest.param(due() | {"paused": True}, None, id="finetune-paused"),
+        pytest.param(due() | {"fit": fit(labels_differing=10)}, "fit", id="fit-before-a-finetune"),
+        pytest.param(due() | {"queue": None}, "publish", id="publish-before-a-finetune"),
+        pytest.param(due() | {"missing_pool": 5}, "finetune", id="finetune-before-idle-work"),
+        pytest.param(runs(), None, id="finetune-runs"),
+        pytest.param(
+            runs() | {"fit": fit(labels_differing=10)}, "fit", id="fit-while-a-finetune-runs"
+        ),
+        pytest.param(runs() | {"leftovers": 1}, "cleanup", id="cleanup-while-a-finetune-runs"),
+        pytest.param(
+            runs() | {"usable_labels": 320}, None, id="no-training-anew-while-a-finetune-runs"
+        ),
+        pytest.param(
+            runs(running=False, blocked="later") | {"usable_labels": 320},
+            "bootstrap",
+            id="training-anew-while-a-finetune-cannot-go-on",
+        ),
+        pytest.param(
+            runs() | {"backbone_wanted": True},
+            "bootstrap",
+            id="another-frozen-model-while-a-finetune-runs",
+        ),
+        pytest.param(runs(running=False), "finetune", id="finetune-resumes"),
+        pytest.param(
+            runs(running=False, quiet="8-18", spent="all", enabled=False),
+            "finetune",
+            id="finetune-resumes-at-any-hour",
+        ),
+        pytest.param(runs(running=False, blocked="later"), None, id="finetune-failed-just-now"),
+        pytest.param(runs(running=False, busy="another"), None, id="finetune-resumes-later"),
+        pytest.param(runs(running=False, died="killed"), "finetune", id="finetune-death-is-noted"),
+        pytest.param(runs(running=False) | {"pin": PINNED}, "finetune", id="resumes-while-pinned"),
+        pytest.param(
+            runs(running=False, over="ended", promotes=True), "promote", id="finetune-is-better"
+        ),
+        pytest.param(
+            runs(running=False, over="ended", promotes=True) | {"pin": PINNED},
+            None,
+            id="finetune-is-better-but-a-version-is-pinned",
+        ),
+        pytest.param(
+            runs(running=False, over="ended") | {"pin": PINNED},
+            "promote",
+            id="finetune-is-no-better-while-pinned",
+        ),
+        pytest.param(
+            runs(over="ended", promotes=True) | {"fit": fit(labels_differing=10)},
+            "promote",
+            id="promote-before-a-fit",
+        ),
+        pytest.param(runs(wish="cancel"), "promote", id="finetune-cancelled"),
+        pytest.param(
+            due(new_labels=0) | {"backbone": TUNED, "usable_labels": 320},
+            None,
+            id="a-fine-tuned-model-is-not-trained-anew",
+        ),
+        pytest.param(
+            {"backbone": TUNED, "usable_labels": 320},
+            "bootstrap",
+            id="a-fine-tuned-model-is-trained-anew-once-that-is-off",
+        ),
     ],
 )
 def test_next_step(changes: dict[str, object], step: str | None) -> None:
@@ -219,3 +325,27 @@ def test_pinned_says_what_ends_it() -> None:
     assert "a person activated v0002" in words
     assert "another frozen model" in words
     assert "rarefirst versions follow" in words
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (DUE, ""),
+        (replace(DUE, new_labels=7), "at 100 new labels, there are 7"),
+        (replace(DUE, tail={"blue": 4, "red": 10}), "10 labels of each rare class: blue has 4"),
+        (replace(DUE, tail={"blue": 10, "pink": 0}), "goes without pink"),
+        (replace(DUE, quiet="none is begun in the hours 8-18"), "hours 8-18"),
+        (replace(RUNS, running=False, blocked="failed: no memory"), "failed: no memory"),
+        (replace(DUE, wish="start", busy="another runs on cpu"), "another runs on cpu"),
+    ],
+)
+def test_why_there_is_no_fine_tune_yet(facts: FinetuneFacts, said: str) -> None:
+    waiting = plan(replace(DONE, finetune=facts), SETTINGS).waiting
+    assert any(said in reason for reason in waiting)
+
+
+def test_a_better_network_waits_for_the_pinned_version() -> None:
+    state = replace(DONE, finetune=replace(RUNS, over="ended", promotes=True), pin=PINNED)
+    assert any(
+        "fine-tune 3 is better and waits" in reason for reason in plan(state, SETTINGS).waiting
+    )

@@ -1,0 +1,110 @@
+"""Finetune: the child process of a fine-tune runs. It is started and left alone, never waited for.
+
+A run that a kill or a failure ended is started again and goes on from its checkpoint; why it
+failed, and when it is tried again, is noted before.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from backend.cores import usable_cores
+from backend.errors import BackendError
+from backend.finetunes import Finetune, FinetuneRun, Finetunes, Wish
+from backend.reconcile import finetune_children as children
+from backend.reconcile import frozen_models
+from backend.reconcile.context import ProjectContext
+from backend.reconcile.held_out import finetune_device, held_out_of
+from backend.reconcile.plan import Plan
+from backend.reconcile.state import BackboneState
+from backend.settings import Settings
+from models.config import FinetuneConfig
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 60.0
+_LONGEST_PAUSE_S = 6 * 3600.0
+
+
+def run(context: ProjectContext, plan: Plan) -> None:
+    """Note why the last try failed, or start another; a new run where none is there."""
+    kept = Finetunes(context.store)
+    current, wish = kept.current(), kept.wish
+    if current is None:
+        current = _create(context, kept, plan.why, wish)
+        if wish is not None:
+            kept.take_up(wish)
+    else:
+        failure = children.end_of(current)
+        if failure:
+            note_failure(current, failure)
+            logger.error(
+                "project %s: fine-tune %s: %s", context.project_id, current.number, failure
+            )
+            return
+    children.start(current)
+    logger.info("project %s: fine-tune %s: %s", context.project_id, current.number, plan.why)
+
+
+def note_failure(run: Finetune, reason: str) -> None:
+    """Say why a try failed, and when the next one is: pauses double up to six hours."""
+    record = run.record
+    pause = min(_FIRST_PAUSE_S * 2.0 ** min(record.tries, 30), _LONGEST_PAUSE_S)
+    update = {"failure": reason, "retry_s": time.time() + pause, "tries": record.tries + 1}
+    run.keep(record.model_copy(update=update))
+    children.forget(run)
+
+
+def _create(context: ProjectContext, kept: Finetunes, why: str, wish: Wish | None) -> Finetune:
+    settings, labels, state = context.settings, context.labels(), context.backbone_state
+    if state is None:
+        raise BackendError("a fine-tune was asked for before there is a frozen model")
+    known = frozen_models.trained_on(context.store, state)
+    tasks = context.tasks()
+    uris = {
+        int(tasks.ids[row]): str(tasks.uris[row])
+        for row in tasks.rows(state="labeled")
+        if int(tasks.ids[row]) in labels
+    }
+    return kept.create(
+        FinetuneRun(
+            number=kept.next_number(),
+            why=why,
+            asked=wish is not None,
+            incumbent=state.fingerprint,
+            classes=context.sync.classes,
+            # A class that nobody labeled can be neither learned nor judged.
+            tail=tuple(
+                name
+                for name in context.tail.names
+                if name in context.sync.classes and name in labels.values()
+            ),
+            labels=labels,
+            held_out=held_out_of(labels),
+            # Of a model that nobody wrote this down for, every label may have been.
+            seen=tuple(sorted(labels if known is None else labels.keys() & known)),
+            config=config_of(settings, state, wish),
+            seed=settings.seed,
+            threads=max(1, usable_cores() // 2),
+            max_pixels=settings.max_image_megapixels * 1_000_000,
+        ),
+        uris,
+    )
+
+
+def config_of(settings: Settings, state: BackboneState, wish: Wish | None = None) -> FinetuneConfig:
+    """The training's own settings, as the project's have them and a person says otherwise."""
+    layers = settings.finetune_layers
+    if layers == "auto":
+        layers = "all" if state.how in frozen_models.TRAINED_HERE else "last_block"
+    return FinetuneConfig(
+        strategy=(wish.strategy if wish else None) or settings.finetune_strategy,
+        layers=layers,
+        epochs=(wish.epochs if wish else None) or settings.finetune_epochs,
+        # Who names epochs means these.
+        min_steps=0 if wish and wish.epochs else settings.finetune_min_steps,
+        learning_rate=settings.finetune_learning_rate,
+        patience=settings.finetune_patience,
+        device=finetune_device(settings),
+    )
