@@ -1,8 +1,8 @@
 """The loop closed on SIFAR-10: mine, label, fine-tune, and see what the rare classes gained.
 
 From the start models of `benchmarks.sifar10`: 212 or 2,000 pictures are mined from the uniform
-pool by each scorer, labeled, joined with the labels at the start, and the model is fine-tuned for 20
-more epochs by each strategy. EFF: its head on 1,280 pooled features. CNN: its last block (two
+pool by each scorer, labeled, joined with the labels at the start, and the model is fine-tuned for
+20 more epochs by each strategy. EFF: its head on 1,280 pooled features. CNN: its last block (two
 layers) on what its convolutions say, computed once. Figures: recall of each tail class on the
 balanced test.
 
