@@ -56,8 +56,8 @@ GAN: dict[str, float | int | str | bool] = {
     "gan_learning_rate": 1e-3,
     "flip": True,
 }
-AUG = ("joint_generation_aug", GAN | {"gan_steps": 400})
-ALT = ("joint_generation_alt", GAN)
+AUG = ("joint_generation_aug", GAN | {"gan_steps": 400, "gamma": 0.0})
+ALT = ("joint_generation_alt", GAN | {"gamma": 0.0})
 METHODS: dict[str, tuple[str, dict[str, float | int | str | bool]]] = {
     "Vanilla": ("erm", {}),
     "OS": ("resample", {}),

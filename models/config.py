@@ -192,7 +192,8 @@ class FinetuneConfig(_Config):
     augmentation: Literal["none", "crop_flip", "crop", "affine"] = Field(
         default="affine",
         description="crop: shifted by up to an eighth; flip: mirrored; affine: shifted, turned, "
-        "scaled and sheared a little.",
+        "scaled and sheared a little. Without effect where the head alone is trained: what comes "
+        "before it is computed once.",
     )
     precision: Literal["auto", "32", "bf16"] = Field(
         default="auto", description="auto: bfloat16 where a CUDA device has it, else 32 bits."

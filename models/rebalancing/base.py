@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -37,8 +38,7 @@ class Task:
         seed: of everything random.
         device: where batches and networks are.
         run_dir: where a strategy may keep files of its own.
-        reference: g, the same architecture trained by ``erm`` on the same examples, in evaluation
-            mode and without gradients; None unless ``needs_reference``.
+        train_reference: trains g, see ``reference``; None unless ``needs_reference``.
         low, high: least and greatest value of each input: 0 and 1 for pictures, (D,) for features.
         progress: told of long work before the first epoch.
     """
@@ -51,10 +51,20 @@ class Task:
     seed: int
     device: torch.device
     run_dir: Path
-    reference: nn.Module | None = None
+    train_reference: Callable[[], nn.Module] | None = None
     low: Tensor | float = 0.0
     high: Tensor | float = 1.0
     progress: Progress = no_progress
+
+    @cached_property
+    def reference(self) -> nn.Module | None:
+        """The network g: the same architecture trained by ``erm`` on the same examples.
+
+        In evaluation mode, without gradients. It is trained, which takes as long as a run of
+        ``erm``, when it is first asked for: refuse before what you can refuse without it. None
+        where the strategy has not said ``needs_reference``.
+        """
+        return self.train_reference() if self.train_reference is not None else None
 
     @property
     def classes(self) -> int:
@@ -93,6 +103,12 @@ class Batch:
     epoch: int
 
 
+def batches_of(examples: int, batch: int) -> int:
+    """Batches in an epoch; one example that is left over joins the last one."""
+    whole, rest = divmod(examples, batch)
+    return max(whole + (rest > 1), 1)
+
+
 class Strategy:
     """A way to train on skewed classes; this one changes nothing (empirical risk minimisation).
 
@@ -105,7 +121,7 @@ class Strategy:
 
     #: ``on_epoch_end`` is given the probabilities of all training examples.
     needs_probabilities: bool = False
-    #: ``Task.reference`` is trained first.
+    #: It may ask for ``Task.reference``.
     needs_reference: bool = False
     #: It counts on pictures, not on the features of a frozen trunk.
     needs_pictures: bool = False
@@ -155,6 +171,10 @@ class Strategy:
     def mature_epoch(self) -> int:
         """The first epoch whose network may be the final one: early stopping looks no earlier."""
         return 0
+
+    def adjusted(self, probabilities: Tensor) -> Tensor:
+        """(N, K) softmax of the network in training as ``finish`` will make it, for validation."""
+        return probabilities
 
     def finish(self, network: nn.Module) -> None:
         """Change the trained network in place, such as the bias of its head."""

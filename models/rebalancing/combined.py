@@ -99,6 +99,12 @@ class Combined(Strategy):
         """When all parts are."""
         return max(part.mature_epoch() for part in self.parts)
 
+    def adjusted(self, probabilities: Tensor) -> Tensor:
+        """One part after another."""
+        for part in self.parts:
+            probabilities = part.adjusted(probabilities)
+        return probabilities
+
     def finish(self, network: nn.Module) -> None:
         """One part after another."""
         for part in self.parts:

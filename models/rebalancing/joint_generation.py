@@ -25,7 +25,7 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from models.errors import ConfigError
-from models.rebalancing.base import Batch, Criterion, Strategy, Task
+from models.rebalancing.base import Batch, Criterion, Strategy, Task, batches_of
 from models.rebalancing.class_weights import weighted_cross_entropy
 from models.rebalancing.options import require
 from models.rebalancing.partners import Partners, choose_partners
@@ -55,7 +55,8 @@ class JointGeneration(Strategy):
 
     Args:
         mode: ``aug`` or ``alt``.
-        gamma: what terms of majority classes are divided by, >= 1; None: N_A / N_B, at most 100.
+        gamma: what terms of majority classes are divided by, >= 1; 0: N_A / N_B, at most 100. The
+            sampler shows both alike already, so more than 1 errs on the side of the tail.
         form: of the adversarial loss, ``least_squares`` or ``log``.
         alpha: weight of the identity loss.
         beta: weight of the cycle loss.
@@ -79,7 +80,7 @@ class JointGeneration(Strategy):
         self,
         *,
         mode: str = "aug",
-        gamma: float | None = None,
+        gamma: float = 1.0,
         form: str = "least_squares",
         alpha: float = 5.0,
         beta: float = 10.0,
@@ -95,7 +96,7 @@ class JointGeneration(Strategy):
         grid_every: int = 0,
     ) -> None:
         require(mode in ("aug", "alt"), "mode", mode, "aug or alt")
-        require(gamma is None or gamma >= 1, "gamma", gamma, "a number >= 1")
+        require(gamma == 0 or gamma >= 1, "gamma", gamma, "a number >= 1, or 0")
         require(min(alpha, beta) >= 0, "alpha, beta", (alpha, beta), "numbers >= 0")
         require(gan_learning_rate > 0, "gan_learning_rate", gan_learning_rate, "a number > 0")
         for name, value in (
@@ -108,18 +109,19 @@ class JointGeneration(Strategy):
             whole = value is None or (value >= 1 and int(value) == value)
             require(whole, name, value, "a whole number >= 1")
         require(grid_every >= 0, "grid_every", grid_every, "a whole number >= 0")
-        self.mode, self.gamma = mode, gamma
+        self.mode, self.gamma = mode, gamma or None
         require(form in ("least_squares", "log"), "form", form, "least_squares or log")
         self.config = TranslationConfig(
             alpha=alpha,
             beta=beta,
-            batch=gan_batch,
+            batch=int(gan_batch),
             learning_rate=gan_learning_rate,
             form="log" if form == "log" else "least_squares",
             flip=flip,
         )
-        self.blocks, self.width, self.skip = blocks, width, skip
-        self.gan_steps, self.gan_every, self.grid_every = gan_steps, gan_every, grid_every
+        self.blocks, self.width, self.skip = _whole(blocks), _whole(width), skip
+        self.gan_steps, self.gan_every = _whole(gan_steps), int(gan_every)
+        self.grid_every = int(grid_every)
         self.tail = tuple(name.strip() for name in tail.split(",") if name.strip())
 
     def begin(self, task: Task) -> None:
@@ -149,7 +151,7 @@ class JointGeneration(Strategy):
         }
         self.config = self.sized(int(min(task.inputs.shape[-2:])))
         self.pairs = {pair: self._make(pair) for pair in self.partners}
-        batches = math.ceil(len(task.targets) / task.batch)
+        batches = batches_of(len(task.targets), task.batch)
         self._steps, self._step = max(1, task.epochs * batches // self.gan_every), 0
         self._batches, self._summed = 0, 0
         self._sums: dict[str, Tensor] = {}
@@ -287,6 +289,10 @@ class JointGeneration(Strategy):
 
     def _folder(self, pair: Partners) -> Path:
         return self.task.run_dir / _FOLDER / f"{pair.minority}-from-{pair.majority}"
+
+
+def _whole(value: int | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def _check_pictures(task: Task) -> tuple[str, ...]:

@@ -70,32 +70,35 @@ class M2m(Strategy):
         ):
             if value not in known:
                 raise ConfigError(f"m2m: found {name} {value!r}; expected {' or '.join(known)}")
-        if not (beta is None or 0 <= beta < 1) or steps < 0 or step_size <= 0 or strength < 0:
+        fits = (beta is None or 0 <= beta < 1) and steps >= 0 and int(steps) == steps
+        if not fits or step_size <= 0 or strength < 0:
             raise ConfigError(
                 f"m2m: found beta {beta}, steps {steps}, step_size {step_size}, strength "
-                f"{strength}; expected 0 <= beta < 1, steps >= 0, step_size > 0, strength >= 0"
+                f"{strength}; expected 0 <= beta < 1, a whole number of steps >= 0, step_size > 0, "
+                "strength >= 0"
             )
         if not 0 <= gamma <= 1 or not 0 <= deferred <= 1:
             raise ConfigError(
                 f"m2m: found gamma {gamma} and deferred {deferred}; expected both in [0, 1]"
             )
         self.beta, self.strength, self.gamma = beta, strength, gamma
-        self.steps, self.step_size, self.start = steps, step_size, start
+        self.steps, self.step_size, self.start = int(steps), step_size, start
         self.seeds, self.labels, self.deferred = seeds, labels, deferred
 
     def begin(self, task: Task) -> None:
         """Learn the counts; ConfigError without the network g."""
         super().begin(task)
-        if task.reference is None:
-            raise ConfigError("m2m needs the network g; expected a reference in the task")
-        self._g = folded(task.reference)
         self._from = task.from_epoch(self.deferred)
         counts = task.counts.double()
-        largest = float(counts.max())
-        self._beta = default_beta(counts) if self.beta is None else self.beta
-        self._accept = acceptance(counts, self._beta).to(task.device)
-        self._marked = (1 - counts / largest).to(task.device)
+        beta = default_beta(counts) if self.beta is None else self.beta
+        self._accept = acceptance(counts, beta).to(task.device)
+        self._marked = (1 - counts / float(counts.max())).to(task.device)
         self._weights = torch.where(counts > 0, 1 / counts.clamp_min(1), 0.0)[task.targets.cpu()]
+        self._g: nn.Module | None = None
+        if self._accept.any():  # else no class is larger than another, and nothing is translated
+            if task.reference is None:
+                raise ConfigError("m2m needs the network g; expected a reference in the task")
+            self._g = folded(task.reference)
         self._forget()
 
     def mature_epoch(self) -> int:
@@ -176,6 +179,7 @@ class M2m(Strategy):
     ) -> tuple[Tensor, Tensor]:
         """Descend from seeds; (G, ...) what came out, and (G,) g's probability of ``wanted``."""
         f, g = folded(network), self._g
+        assert g is not None  # there is a larger class
         low, high = self.task.low, self.task.high
         x = _clip(x0 + self._noise(x0), low, high)
         for _ in range(self.steps):

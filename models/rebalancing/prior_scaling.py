@@ -61,6 +61,12 @@ class PriorScaling(Strategy):
             )
         return network
 
+    def adjusted(self, probabilities: Tensor) -> Tensor:
+        """Divided by the priors, to a sum of 1."""
+        factors = prior_correction(self.task.counts, self.tau).exp().to(probabilities)
+        scaled = probabilities * factors
+        return scaled / scaled.sum(dim=1, keepdim=True)
+
     def finish(self, network: nn.Module) -> None:
         """Fold the correction into the bias."""
         _, layer = last_linear(network)

@@ -9,6 +9,7 @@ from models.rebalancing.base import Strategy
 from models.rebalancing.options import require
 
 _MOST_DISTANCES = 2**24  # held at once
+_BLOCK = 256  # new points made at once: as floats they take four times as much as pictures
 
 
 class Smote(Strategy):
@@ -62,10 +63,12 @@ def between(points: Tensor, count: int, neighbours: int, generator: torch.Genera
     if k < 1:
         return points[first]
     second = nearest(flat, k)[first, which]
-    mixed = torch.lerp(flat[first], flat[second], share)
-    if not points.is_floating_point():
-        mixed = mixed.round()
-    return mixed.to(points.dtype).reshape(count, *points.shape[1:])
+    made = torch.empty((count, flat.shape[1]), dtype=points.dtype, device=flat.device)
+    for start in range(0, count, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        mixed = torch.lerp(flat[first[rows]], flat[second[rows]], share[rows])
+        made[rows] = (mixed if points.is_floating_point() else mixed.round()).to(points.dtype)
+    return made.reshape(count, *points.shape[1:])
 
 
 def nearest(points: Tensor, k: int) -> Tensor:

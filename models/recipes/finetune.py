@@ -17,6 +17,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,11 +25,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from models.config import FinetuneConfig
-from models.errors import Diverged, NotEnoughLabels
+from models.errors import ConfigError, Diverged, NotEnoughLabels
 from models.files import write_text
 from models.networks.cosine_head import last_linear
 from models.rebalancing import make_strategy
-from models.rebalancing.base import Batch, Strategy, Task
+from models.rebalancing.base import Batch, Strategy, Task, batches_of
 from models.recipes.augmentation import Augmentation, make_augmentation
 from models.recipes.checkpoint import (
     cut_metrics,
@@ -106,8 +107,13 @@ def finetune(
             f"found {len(training)} labels of {kinds} class(es); a fine-tune needs labels of two "
             "classes at least"
         )
-    run_dir.mkdir(parents=True, exist_ok=True)
     strategy = make_strategy(config.strategy, config.options)
+    if strategy.needs_pictures and (config.layers == "head" or not training.pictures):
+        raise ConfigError(
+            f"{config.strategy} works on pictures, and the head alone is trained on features: "
+            "train more than the head, or choose another strategy"
+        )
+    run_dir.mkdir(parents=True, exist_ok=True)
     network = strategy.prepare_network(network)
     whole: nn.Module = Scaled(network, mean, std) if training.pictures else network
     frozen = choose_trained(network, config.layers)
@@ -155,7 +161,7 @@ class _Loop:
             training.inputs, training.targets, classes=training.classes, seed=seed
         )
         self.inputs, self.targets = inputs, targets
-        self.steps = math.ceil(len(targets) / config.batch)
+        self.steps = batches_of(len(targets), config.batch)
         self.epochs = max(config.epochs, math.ceil(config.min_steps / self.steps))
         self.fabric = _fabric(config)
         self.device = self.fabric.device
@@ -166,9 +172,6 @@ class _Loop:
             config.augmentation if training.pictures else "none", size_px=int(inputs.shape[-1])
         )
         self._write_config()
-        reference = None
-        if strategy.needs_reference:
-            reference = self._reference(training, validation)
         features = None if training.pictures else inputs
         self.task = Task(
             inputs=inputs,
@@ -179,7 +182,9 @@ class _Loop:
             seed=seed,
             device=self.device,
             run_dir=run_dir,
-            reference=reference,
+            train_reference=(
+                partial(self._reference, training, validation) if strategy.needs_reference else None
+            ),
             low=0.0 if features is None else features.amin(dim=0).to(self.device),
             high=1.0 if features is None else features.amax(dim=0).to(self.device),
             progress=progress,
@@ -230,7 +235,7 @@ class _Loop:
         began = time.monotonic()
         self.network.train()
         for module in self.frozen:
-            module.eval()
+            module.training = False  # not what lies inside: that may be trained
         criterion = self.strategy.make_criterion(epoch)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         seen = 0
@@ -247,9 +252,10 @@ class _Loop:
             self.strategy.auxiliary_step(batch, self.network)
             total += loss.detach().double() * len(rows)
             seen += len(rows)
-            if step % _LOOK_EVERY == 0 or step + 1 == self.steps:
+            if step % _LOOK_EVERY == 0:
                 self._check(total, epoch)
             self._tell(epoch, step, began)
+        self._check(total, epoch)
         spent = time.monotonic() - began
         said = None
         if self.strategy.needs_probabilities:
@@ -283,8 +289,8 @@ class _Loop:
     def _validate(self, epoch: int) -> dict[str, object]:
         if self.validation is None or not len(self.validation):
             return {}
-        said = self._predict(self.validation.inputs).argmax(dim=1)
-        found = balanced_accuracy(said, self.validation.targets)
+        said = self.strategy.adjusted(self._predict(self.validation.inputs))
+        found = balanced_accuracy(said.argmax(dim=1), self.validation.targets)
         if epoch >= self.strategy.mature_epoch() and found > self.best:
             self.best, self.best_epoch = found, epoch
             state = self.network.state_dict()

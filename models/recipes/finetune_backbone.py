@@ -173,11 +173,10 @@ class _Run:
                 progress=self._told(0),
             )
             candidate = self._kept(tuned, start)
-            on_held_out = said_of(candidate, labels, labels.judged)
+            verdict, folded = self._judge(said_of(candidate, labels, labels.judged))
+            self._review(candidate, tuned, folded)
         except Diverged as error:
             return about.model_copy(update={"verdict": self._with_counts(refuse((str(error),)))})
-        verdict, folded = self._judge(on_held_out)
-        self._review(candidate, tuned, folded)
         return about.model_copy(
             update={
                 "verdict": self._with_counts(verdict),

@@ -69,12 +69,20 @@ def _last_block(network: nn.Module, head: nn.Module) -> list[nn.Module]:
         trained = [*after, *trained]
         rows = [part for part in before if _row_of_blocks(part)]
         if not rows:
-            return [before[-1], *trained]
+            return [*_from_last_weight(before), *trained]
         trained = [*before[before.index(rows[-1]) + 1 :], *trained]
         if isinstance(rows[-1], nn.Sequential | nn.ModuleList):
             blocks = [block for block in rows[-1].children() if _has_parameters(block)]
-            return [blocks[-1], *trained]
+            return [*_from_last_weight(blocks), *trained]
         where = rows[-1]
+
+
+def _from_last_weight(parts: list[nn.Module]) -> list[nn.Module]:
+    """The last part with a weight matrix, and all after it: a normalisation alone is no block."""
+    for place in reversed(range(len(parts))):
+        if any(parameter.ndim >= 2 for parameter in parts[place].parameters()):
+            return parts[place:]
+    return parts[-1:]
 
 
 def _has_parameters(part: nn.Module) -> bool:

@@ -14,10 +14,11 @@ import models.recipes.finetune as recipe
 from models.config import FinetuneConfig
 from models.errors import ConfigError, Diverged, NotEnoughLabels, ShapeError
 from models.networks import Cnn4, ResNet32
+from models.networks.folding import folded
 from models.rebalancing import STRATEGIES
 from models.recipes.augmentation import make_augmentation
 from models.recipes.finetune import Finetuned, finetune
-from models.recipes.forward import Scaled, predict
+from models.recipes.forward import Scaled, balanced_accuracy, predict
 from models.recipes.schedules import step_size_factor
 from models.recipes.trained_part import choose_trained
 from models.recipes.training_set import TrainingSet
@@ -162,6 +163,97 @@ def test_what_is_not_trained_stays_bit_identical(layers: str, tmp_path: Path) ->
     allowed = "classifier" if layers == "head" else ("classifier", "stage3")
     assert changed
     assert all(name.startswith(allowed) for name in changed)
+
+
+def test_the_statistics_of_what_is_trained_move(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = ResNet32(3, blocks=1)
+    finetune(
+        network,
+        TrainingSet(torch.randint(0, 256, (20, 3, 16, 16)).byte(), targets_of((12, 5, 3)), NAMES),
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        config=quick(layers="last_block", epochs=1),
+        run_dir=tmp_path,
+        seed=0,
+    )
+    state = network.state_dict()
+    assert state["stage3.0.bn2.running_mean"].abs().max() > 0
+    assert state["stage2.0.bn2.running_mean"].abs().max() == 0
+
+
+def test_a_last_block_holds_more_than_a_normalisation() -> None:
+    from torchvision.models import densenet121, shufflenet_v2_x0_5
+
+    for network in (densenet121(weights=None), shufflenet_v2_x0_5(weights=None)):
+        choose_trained(network, "last_block")
+        weights = [p for p in network.parameters() if p.requires_grad and p.ndim >= 2]
+        assert len(weights) > 1
+        assert sum(p.requires_grad for p in network.parameters()) < len(list(network.parameters()))
+
+
+def test_a_convolution_that_is_called_twice_is_not_folded() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.bn = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.bn(self.conv(self.bn(self.conv(x))))
+
+    torch.manual_seed(0)
+    for network in (Twice(), ResNet32(3, blocks=1)):
+        network.train()
+        network(torch.rand(8, 3, 16, 16))
+        x = torch.rand(2, 3, 16, 16)
+        quick_copy = folded(network)
+        torch.testing.assert_close(quick_copy(x), network.eval()(x), rtol=1e-4, atol=1e-5)
+        assert any(isinstance(m, nn.BatchNorm2d) for m in quick_copy.modules()) == isinstance(
+            network, Twice
+        )
+
+
+def test_what_needs_pictures_refuses_a_head_alone_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ConfigError, match="more than the head"):
+        train(tmp_path / "run", quick(strategy="joint_generation_aug", layers="head"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_is_seen_in_the_last_step_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = 0
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        nonlocal seen
+        seen += 1
+        value = nn.functional.cross_entropy(logits, targets)
+        return value * float("nan") if seen == 10 else value
+
+    monkeypatch.setattr("models.rebalancing.erm.Erm.make_criterion", lambda self, epoch: loss)
+    with pytest.raises(Diverged):
+        train(tmp_path, quick(epochs=1), pictures((50, 20, 11)))  # 81: the last one joins
+
+
+def test_validation_sees_the_network_as_it_will_be(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    chosen = pictures((30, 30, 30))
+    done = finetune(
+        TinyNet(3),
+        pictures((60, 20, 4)),
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        config=quick(strategy="prior_scaling", epochs=3, patience=9, learning_rate=1e-3),
+        run_dir=tmp_path,
+        seed=1,
+        validation=chosen,
+    )
+    network = Scaled(done.network, (0.5,) * 3, (0.25,) * 3)
+    said = predict(network, chosen.inputs, device=torch.device("cpu")).argmax(dim=1)
+    told = lines_of(tmp_path)[done.chosen]["validation_balanced_accuracy"]
+    assert balanced_accuracy(said, chosen.targets) == pytest.approx(told)
 
 
 def test_the_last_block_of_known_networks() -> None:

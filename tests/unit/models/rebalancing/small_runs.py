@@ -69,7 +69,7 @@ def task_of(
         seed=0,
         device=torch.device("cpu"),
         run_dir=run_dir,
-        reference=reference,
+        train_reference=None if reference is None else lambda: reference,
     )
 
 

@@ -46,7 +46,7 @@ def begun(
             seed=0,
             device=torch.device("cpu"),
             run_dir=Path("/nowhere"),
-            reference=g,
+            train_reference=lambda: g,
             low=low,
             high=high,
         )
@@ -261,6 +261,7 @@ def test_clean_takes_the_seed_and_random_another_label() -> None:
         {"beta": 1.0},
         {"gamma": 1.5},
         {"steps": -1},
+        {"steps": 10.5},
         {"step_size": 0.0},
         {"strength": -0.1},
         {"deferred": 2.0},
