@@ -62,7 +62,7 @@ def backtest_project(
     """
     store = ProjectStores(settings.data_dir, settings.label_studio_url).connected(project_id)
     own = effective(settings, store)
-    stored = stored_labels(store)
+    stored = stored_labels(store, own)
     names = stored.classes.names
     report = backtest(
         stored.labeled,

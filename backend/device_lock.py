@@ -36,4 +36,5 @@ def device_is_free(data_dir: Path, device: str) -> bool:
 
 
 def _path(data_dir: Path, device: str) -> Path:
+    device = "cuda:0" if device == "cuda" else device
     return data_dir / "devices" / (re.sub(r"[^a-z0-9]+", "-", device.lower()) + ".lock")

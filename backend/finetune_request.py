@@ -99,6 +99,7 @@ def preview(
     from backend.stored_project import StoredProject
 
     project = StoredProject(settings, project_id)
+    _known(strategy or project.settings.finetune_strategy)
     labels, state = project.labels(), project.backbone_state
     wish = Wish(what="start", strategy=strategy, epochs=epochs)
     config = config_of(
@@ -159,8 +160,6 @@ def ask_for_finetune(
         NotConnected: where the project is not connected.
         BackendError: where fine-tuning is off, or there is no such strategy.
     """
-    from models.rebalancing import STRATEGIES
-
     jobs = Jobs(settings)
     store = jobs.stores.connected(project_id)
     own = effective(settings, store)
@@ -168,9 +167,7 @@ def ask_for_finetune(
         raise BackendError(
             "RAREFIRST_FINETUNE is off for this project; expected auto or on for a fine-tune"
         )
-    name = strategy or own.finetune_strategy
-    if name not in STRATEGIES:
-        raise BackendError(f"found no strategy {name!r}; expected one of {', '.join(STRATEGIES)}")
+    _known(strategy or own.finetune_strategy)
     kept = Finetunes(store)
     current = kept.current()
     if current is not None and (strategy, epochs) != (None, None):
@@ -182,6 +179,16 @@ def ask_for_finetune(
         kept.ask(Wish(what="start", strategy=strategy, epochs=epochs))
     jobs.look(store)
     return _asked(settings, store, project_id)
+
+
+def _known(strategy: str) -> None:
+    """Raises BackendError where there is no such strategy."""
+    from models.rebalancing import STRATEGIES
+
+    if strategy not in STRATEGIES:
+        raise BackendError(
+            f"found no strategy {strategy!r}; expected one of {', '.join(STRATEGIES)}"
+        )
 
 
 def cancel_finetune(settings: Settings, project_id: int) -> FinetuneAsked:
@@ -240,6 +247,8 @@ def follow(
         run = kept.current()
         if run is not None:
             number = run.number
+            if run.outcome is not None and _waits_for_follow(store):
+                break  # better, but a person activated a version: that may be for weeks
             progress, record = run.progress, run.record
             rests = record.failure if record.retry_s > time.time() else ""
             words = rests or progress.message or "starting"
@@ -289,12 +298,18 @@ def _asked(
     )
 
 
+def _waits_for_follow(store: ProjectStore) -> bool:
+    """Whether a better network waits for `versions follow`."""
+    report = store.read("report.json", ProjectReport)
+    return report is not None and any("is better and waits" in why for why in report.why_not)
+
+
 def _hindrance(store: ProjectStore) -> str:
     """Why the wish is not carried out yet, in the loop's own words."""
     report = store.read("report.json", ProjectReport)
     reasons = report.why_not if report is not None else ()
     about = (reason for reason in reasons if "fine-tun" in reason)
-    return next(about, "the loop has not looked yet")
+    return next(about, report.next if report is not None else "the loop has not looked yet")
 
 
 def _counts(classes: tuple[str, ...], names: Iterable[str]) -> dict[str, int]:

@@ -13,8 +13,10 @@ from backend.errors import BackendError
 from backend.mirror_reader import MirrorReader
 from backend.projects import ProjectStore
 from backend.reconcile.context import Tail
+from backend.reconcile.held_out import learnable
 from backend.reconcile.ledger import UNBIASED, Ledger
 from backend.reconcile.state import BackboneState, SyncState
+from backend.settings import Settings
 from models.errors import CorruptVersion
 from models.holdouts import Provenance
 from models.label_head import LabelHead
@@ -39,8 +41,12 @@ class StoredLabels:
     provenance: Provenance
 
 
-def stored_labels(store: ProjectStore) -> StoredLabels:
-    """Read them.
+def stored_labels(store: ProjectStore, settings: Settings) -> StoredLabels:
+    """Read them; those that are held out for fine-tuning are left out.
+
+    Args:
+        store: the project's folder.
+        settings: those that count for the project.
 
     Raises:
         BackendError: where nothing is mirrored or embedded yet, or the mirror cannot be read.
@@ -64,8 +70,9 @@ def stored_labels(store: ProjectStore) -> StoredLabels:
     counts = dict.fromkeys(names, 0)
     for row in named[fair]:
         counts[tasks.labels[row]] += 1
-    embedded = np.isin(named, table.embedded(tasks))
-    rows = named[embedded]
+    known = learnable({int(tasks.ids[row]): str(tasks.labels[row]) for row in named}, settings)
+    usable = np.isin(named, table.embedded(tasks)) & np.isin(tasks.ids[named], list(known))
+    rows = named[usable]
     tail = store.read("tail.json", Tail) or Tail()
     return StoredLabels(
         labeled=LabeledExamples(
@@ -78,7 +85,7 @@ def stored_labels(store: ProjectStore) -> StoredLabels:
             tuple(sorted(index[name] for name in tail.names if name in index)),
             class_priors(counts, names),
         ),
-        provenance=Provenance(fair[embedded], state.labels),
+        provenance=Provenance(fair[usable], state.labels),
     )
 
 

@@ -7,6 +7,7 @@ it has done is kept, and the next try goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -49,6 +50,8 @@ _NICE = 10
 _WATCH_S = 0.5
 _SAY_S = 0.5
 _LOCK_WAIT_S = 10.0
+#: Tries that wait for images which may be had later; then the run goes without them.
+_PATIENT_TRIES = 3
 # EFBIG: more than the process may write (ulimit -f).
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 #: What torch and safetensors say of both, in errors of no kind of their own.
@@ -72,6 +75,9 @@ def main(run_dir: Path, *, parent: int, settings: Settings) -> int:
     """Carry a run out, as far as it is not done yet; returns the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the worker says when
     os.nice(_NICE)
+    # Where memory runs out, this process is to go, and not the one that serves the queue.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
     wait_without_spinning()
     run = Finetune(run_dir.resolve())
     store = ProjectStore(run.path.parent.parent)
@@ -111,9 +117,9 @@ def carry_out(run: Finetune, about: FinetuneRun, store: ProjectStore, settings: 
     spent = _Spent(run)
     pictures, ids = _pictures(run, about, store, settings, spent.tell)
     import torch
-    from models.recipes.finetune_backbone import finetune_backbone
 
     from models.backbones import Backbone
+    from models.recipes.finetune_backbone import finetune_backbone
 
     torch.set_num_threads(about.threads)
     index = {name: number for number, name in enumerate(about.classes)}
@@ -139,7 +145,7 @@ def carry_out(run: Finetune, about: FinetuneRun, store: ProjectStore, settings: 
 
 
 class _Pictures(Sequence["Image.Image"]):
-    """Images read from their files one at a time: a hundred thousand need no memory at once."""
+    """Images read from their files one at a time; only their pixels at the network's size stay."""
 
     def __init__(self, folder: Path, ids: Sequence[int], max_pixels: int) -> None:
         self._folder, self._ids, self._max_pixels = folder, ids, max_pixels
@@ -164,7 +170,8 @@ def _pictures(
     if not decided.exists():
         folder.mkdir(exist_ok=True)
         addresses = ImageAddresses.model_validate_json((run.path / "images.json").read_bytes())
-        read = _fetch(addresses.of_task, about, folder, store, settings, tell)
+        patient = run.record.tries < _PATIENT_TRIES
+        read = _fetch(addresses.of_task, about, folder, store, settings, tell, patient=patient)
         if not read:
             raise BackendError("none of the labeled images could be read")
         write_atomically(decided, ReadTasks(ids=tuple(sorted(read))).model_dump_json())
@@ -179,8 +186,14 @@ def _fetch(
     store: ProjectStore,
     settings: Settings,
     tell: Callable[..., None],
+    *,
+    patient: bool,
 ) -> list[int]:
-    """Bring the images that are not there yet; returns the tasks whose image can be read."""
+    """Bring the images that are not there yet; returns the tasks whose image can be read.
+
+    Raises: BackendError: where some may be had later, and ``patient``: which ones take part is
+        decided once for the whole run, so not by a host that is away for a moment.
+    """
     media = media_of(settings)
 
     def bring(task_id: int) -> None:
@@ -193,6 +206,7 @@ def _fetch(
             partial.replace(target)
 
     read: list[int] = []
+    later: list[str] = []
     with ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="fetch") as pool:
         futures = {task_id: pool.submit(bring, task_id) for task_id in sorted(about.labels)}
         try:
@@ -202,11 +216,17 @@ def _fetch(
                     future.result()
                 except (MediaError, ImageError) as error:
                     logger.warning("task %s is left out: %s", task_id, error)
+                    if isinstance(error, MediaError) and error.retryable:
+                        later.append(str(error))
                     continue
                 read.append(task_id)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if later and patient:
+        raise BackendError(
+            f"{len(later)} of {len(futures)} labeled images could not be had now: {later[0]}"
+        )
     return read
 
 

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from backend.errors import BackendError
 from backend.finetunes import Finetune
 
 #: Exit codes of the child that are no failure: the device was taken; the worker was gone, or the
@@ -24,6 +23,7 @@ NO_MEMORY, NO_ROOM = 77, 78
 _SAID = {
     NO_MEMORY: "there was not enough memory",
     NO_ROOM: "the disk is full",
+    -signal.SIGTERM: "it was ended (SIGTERM)",
     -signal.SIGKILL: "it was killed (SIGKILL: by hand, or because memory ran out)",
     -signal.SIGABRT: "it was aborted, as C++ code does for want of memory",
     -signal.SIGSEGV: "it crashed (SIGSEGV)",
@@ -40,17 +40,14 @@ def command(run_dir: Path) -> list[str]:
 
 
 def start(run: Finetune) -> None:
-    """Start the child process of a run and do not wait for it."""
-    try:
-        with (run.path / "log.txt").open("ab") as log:
-            _children[run.path] = subprocess.Popen(
-                command(run.path),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-    except MemoryError as error:
-        raise BackendError("there is not enough memory to start a fine-tune") from error
+    """Start the child process of a run and do not wait for it.
+
+    Raises: OSError: where there is no memory, no process or no room on the disk for it.
+    """
+    with (run.path / "log.txt").open("ab") as log:
+        _children[run.path] = subprocess.Popen(
+            command(run.path), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
 
 
 def is_running(run: Finetune) -> bool:

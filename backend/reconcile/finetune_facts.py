@@ -17,12 +17,15 @@ from backend.finetunes import Finetune, FinetuneRecord, Finetunes, spent_today_s
 from backend.projects import ProjectStore
 from backend.reconcile import finetune_children as children
 from backend.reconcile.context import Tail
+from backend.reconcile.frozen_models import trained_on
 from backend.reconcile.held_out import finetune_device, finetuning, held_out_of, learnable
 from backend.reconcile.state import BackboneState, FinetuneFacts, SyncState
 from backend.reports import FinetuneReport, FinetunesReport
 from backend.settings import Settings, read_hours
 
 _SHOWN = 5
+#: Failed tries after which a run is given up.
+MOST_TRIES = 8
 
 
 class Project(Protocol):
@@ -70,6 +73,7 @@ def finetune_facts(project: Project, labels: Mapping[int, str]) -> FinetuneFacts
         ),
         new_labels=_new_labels(kept.last_over(), labels),
         tail={name: counts[name] for name in project.tail.names if name in classes},
+        unseen=_unseen(project, labels),
         spent=_spent(project),
         quiet=_quiet(settings),
         busy=_busy(settings),
@@ -81,32 +85,52 @@ def _with(facts: FinetuneFacts, run: Finetune, project: Project) -> FinetuneFact
     """The facts with how the run is that is not over."""
     number, about = run.number, run.run
     facts = replace(facts, number=number)
+    state, outcome = project.backbone_state, run.outcome
+    active = state.fingerprint if state is not None else ""
+    switched = outcome is not None and outcome.verdict.promoted and active == outcome.candidate
     if about is None:
         return replace(facts, over=f"what fine-tune {number} is about cannot be read")
     if project.settings.finetune == "off":
         return replace(facts, over=f"fine-tuning was switched off while number {number} ran")
-    state, outcome = project.backbone_state, run.outcome
-    active = state.fingerprint if state is not None else ""
+    if about.classes != project.sync.classes and not switched:
+        return replace(facts, over=f"the classes changed while fine-tune {number} ran")
     if outcome is not None:
         promotes = outcome.verdict.promoted
+        waits = _blocked(run.record)
         # Killed after the switch: its own network is the active one already.
-        if active == about.incumbent or (promotes and active == outcome.candidate):
+        if waits:
+            return replace(facts, blocked=waits)
+        if active == about.incumbent or switched:
             word = "is better" if promotes else "is no better"
             over = f"fine-tune {number} has ended and {word}"
             return replace(facts, over=over, promotes=promotes)
     if active != about.incumbent:
         over = f"fine-tune {number} began from a frozen model that is not the active one any more"
         return replace(facts, over=over)
-    if about.classes != project.sync.classes:
-        return replace(facts, over=f"the classes changed while fine-tune {number} ran")
     if children.is_running(run):
         return replace(facts, running=True)
+    where = finetune_device(project.settings)
+    if about.config.device != where:
+        over = f"fine-tune {number} was begun on {about.config.device}, now it is {where}"
+        return replace(facts, over=over)
+    if run.record.tries >= MOST_TRIES:
+        return replace(facts, over=f"fine-tune {number} failed {MOST_TRIES} times")
     told, failure = run.failure, children.end_of(run)
     if told is not None and told.final:
         return replace(facts, over=f"fine-tune {number} has failed: {told.reason}")
     if failure:
         return replace(facts, died=f"fine-tune {number} ended before its time: {failure}")
     return replace(facts, blocked=_blocked(run.record))
+
+
+def _unseen(project: Project, labels: Mapping[int, str]) -> dict[str, int]:
+    """Labels of each tail class that the frozen model was not trained on: what can judge it."""
+    state = project.backbone_state
+    known = trained_on(project.store, state) if state is not None else frozenset[int]()
+    # Of a model that nobody wrote this down for, every label may have been.
+    fair = labels.keys() - known if known is not None else set[int]()
+    counts = Counter(labels[task] for task in fair)
+    return {name: counts[name] for name in project.tail.names if name in project.sync.classes}
 
 
 def _new_labels(last: Finetune | None, labels: Mapping[int, str]) -> int:
@@ -130,7 +154,10 @@ def _blocked(record: FinetuneRecord) -> str:
     left = record.retry_s - time.time()
     if not record.failure or left <= 0:
         return ""
-    return f"fine-tuning failed and is tried again in {left:.0f} s: {record.failure}"
+    return (
+        f"fine-tuning failed and is tried again in {left:.0f} s: {record.failure}; "
+        "`rarefirst finetune --cancel` ends it"
+    )
 
 
 def _spent(project: Project) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from backend.reconcile.state import FinetuneFacts, PinFacts, State
 from backend.settings import Settings
 
+#: As many as a judgement takes (models/recipes/judge_finetune.py, which is torch's to import).
+TO_JUDGE = 5
+
 
 def promotion(facts: FinetuneFacts, pin: PinFacts | None, waiting: list[str]) -> str:
     """Why a run is to be put away now, or its network made the active one; empty if nothing is.
@@ -84,6 +87,16 @@ def _missing(facts: FinetuneFacts, settings: Settings, waiting: list[str]) -> st
     few = [f"{name} has {count}" for name, count in facts.tail.items() if 0 < count < least]
     if few:
         return f"a fine-tune needs {least} labels of each rare class: {', '.join(few)}"
+    blind = [
+        f"{name} has {facts.unseen.get(name, 0)}"
+        for name, count in facts.tail.items()
+        if count and facts.unseen.get(name, 0) < TO_JUDGE
+    ]
+    if blind:
+        return (
+            f"a fine-tune needs {TO_JUDGE} labels of each rare class that the frozen model was not "
+            f"trained on, to be judged by: {', '.join(blind)}"
+        )
     if len(none) == len(facts.tail):
         return f"no fine-tune: there is no label of {', '.join(none)}"
     if none:

@@ -16,6 +16,7 @@ from backend.reconcile.actions import bootstrap, cleanup, embed
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.control import what_is_left
 from backend.reconcile.finetune_facts import finetune_facts, finetune_report
+from backend.reconcile.held_out import learnable
 from backend.reconcile.made_with import changed, fit_settings, made_with, publication_settings
 from backend.reconcile.own_head import NOTES
 from backend.reconcile.ownership import ownership
@@ -50,7 +51,7 @@ def observe(context: ProjectContext, *, synced: bool) -> State:
         completed=context.connection is not None,
         config_error=sync.config_error,
         usable_labels=len(labels),
-        label_kinds=len(set(labels.values())),
+        label_kinds=len(set(learnable(labels, settings).values())),
         labels_changed_ago_s=max(0.0, time.time() - sync.labels_changed_s),
         backbone=backbone,
         backbone_wanted=backbone is not None and backbone.source != bootstrap.source(settings),

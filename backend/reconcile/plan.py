@@ -58,6 +58,8 @@ def plan(state: State, settings: Settings) -> Plan:
     if not state.completed:
         return Plan("connect", "the connection was made by hand and is completed once")
     if state.config_error:
+        if state.finetune.wish == "cancel":
+            return Plan("promote", "a person cancelled the fine-tune")
         return Plan(None, state.config_error)
     pin = None if state.force_fit else state.pin  # Start training ends it
     if pin is not None and not pin.in_place:
@@ -129,7 +131,7 @@ def _bootstrap(state: State, settings: Settings, waiting: list[str]) -> str:
         waiting.append("a first model needs labels of two classes, all are of one")
     elif state.bootstrap_blocked:
         waiting.append(state.bootstrap_blocked)
-    elif state.backbone.labels and state.finetune.running:
+    elif state.backbone.labels and state.finetune.number and not state.finetune.over:
         waiting.append("the frozen model is not trained anew while it is fine-tuned")
     elif state.backbone.labels:
         return f"the labels have doubled since the frozen model was trained ({labels})"

@@ -160,7 +160,7 @@ class FinetuneFacts:
         blocked: why it is not tried again yet.
         unable: why nothing can be fine-tuned at all.
         new_labels: labels that are new since the last one.
-        tail: labels of each tail class.
+        tail: labels of each tail class; unseen: those that the frozen model was not trained on.
         spent: why none is begun today any more; quiet: why none at this hour.
         busy: why none on this device now.
     """
@@ -176,6 +176,7 @@ class FinetuneFacts:
     unable: str = ""
     new_labels: int = 0
     tail: Mapping[str, int] = field(default_factory=dict)
+    unseen: Mapping[str, int] = field(default_factory=dict)
     spent: str = ""
     quiet: str = ""
     busy: str = ""

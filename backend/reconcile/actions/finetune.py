@@ -14,6 +14,7 @@ from backend.errors import BackendError
 from backend.finetunes import Finetune, FinetuneRun, Finetunes, Wish
 from backend.reconcile import finetune_children as children
 from backend.reconcile import frozen_models
+from backend.reconcile.actions.bootstrap import trainable
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.held_out import finetune_device, held_out_of
 from backend.reconcile.plan import Plan
@@ -31,6 +32,9 @@ def run(context: ProjectContext, plan: Plan) -> None:
     """Note why the last try failed, or start another; a new run where none is there."""
     kept = Finetunes(context.store)
     current, wish = kept.current(), kept.wish
+    about = current.run if current is not None else None
+    if wish is not None and about is not None and about.asked and wish.at <= about.at:
+        kept.take_up(wish)  # killed after this run was made for it
     if current is None:
         current = _create(context, kept, plan.why, wish)
         if wish is not None:
@@ -43,7 +47,11 @@ def run(context: ProjectContext, plan: Plan) -> None:
                 "project %s: fine-tune %s: %s", context.project_id, current.number, failure
             )
             return
-    children.start(current)
+    try:
+        children.start(current)
+    except OSError as error:
+        note_failure(current, f"its process could not be started: {error.strerror or error}")
+        return
     logger.info("project %s: fine-tune %s: %s", context.project_id, current.number, plan.why)
 
 
@@ -97,7 +105,8 @@ def config_of(settings: Settings, state: BackboneState, wish: Wish | None = None
     """The training's own settings, as the project's have them and a person says otherwise."""
     layers = settings.finetune_layers
     if layers == "auto":
-        layers = "all" if state.how in frozen_models.TRAINED_HERE else "last_block"
+        # Also what was fine-tuned here before began with given weights.
+        layers = "all" if trainable(settings) else "last_block"
     return FinetuneConfig(
         strategy=(wish.strategy if wish else None) or settings.finetune_strategy,
         layers=layers,

@@ -9,19 +9,18 @@ done again to the same end.
 from __future__ import annotations
 
 import logging
-import shutil
 from datetime import UTC, datetime
-from pathlib import Path
 
 from backend.finetunes import Finetune, FinetuneRecord, FinetuneRun, Finetunes, RunState
 from backend.reconcile import finetune_children as children
 from backend.reconcile import frozen_models
+from backend.reconcile.actions.finetune import note_failure
 from backend.reconcile.context import ProjectContext
+from backend.reconcile.finetune_facts import MOST_TRIES
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import BackboneState
 from models.backbones import Backbone
 from models.errors import ModelError
-from models.files import write_folder
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +31,12 @@ def run(context: ProjectContext, plan: Plan) -> None:
     wish, current = kept.wish, kept.current()
     cancelled = wish is not None and wish.what == "cancel"
     if current is not None:
-        record = _over(context, current, plan.why, cancelled=cancelled)
+        try:
+            record = _over(context, current, plan.why, cancelled=cancelled)
+        except OSError as error:
+            # The rest of the loop goes on meanwhile.
+            note_failure(current, f"it could not take its place: {error.strerror or error}")
+            return
         logger.info(
             "project %s: fine-tune %s is %s: %s",
             context.project_id,
@@ -62,15 +66,15 @@ def _over(context: ProjectContext, run: Finetune, why: str, *, cancelled: bool) 
         or about is None
         or active not in {about.incumbent, outcome.candidate}
         or switched_off
+        or (about.classes != context.sync.classes and active != outcome.candidate)
     ):
         children.stop(run)
         told = run.failure
-        failed = told is not None and told.final
-        return _record(
-            record,
-            "failed" if failed else "superseded",
-            (told.reason if failed and told is not None else why,),
-        )
+        if told is not None and told.final:
+            return _record(record, "failed", (told.reason,))
+        if record.tries >= MOST_TRIES:
+            return _record(record, "failed", (f"{why}: {record.failure}",))
+        return _record(record, "superseded", (why,))
     verdict = outcome.verdict
     children.stop(run)  # it said what it had to say
     record = record.model_copy(
@@ -108,13 +112,10 @@ def _make_active(
         set(about.seen) if known is None else known
     )
     if not folder.exists():
-        # Checked before anything depends on it.
+        # Checked before anything depends on it; moved, which takes no room.
         Backbone.load(run.path / "candidate")
-
-        def copy(temporary: Path) -> None:
-            shutil.copytree(run.path / "candidate", temporary, dirs_exist_ok=True)
-
-        write_folder(folder, copy)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        (run.path / "candidate").rename(folder)
     frozen_models.remember_trained_on(folder, learned)
     frozen_models.make_active(
         store,

@@ -108,7 +108,7 @@ def test_all_scorers_take_part_by_default(project: Service) -> None:
 
 
 def test_what_is_stored_is_what_a_fit_learns_from(project: Service) -> None:
-    stored = stored_labels(project.store)
+    stored = stored_labels(project.store, project.settings)
     truth = project.label_studio.truth
     names = stored.classes.names
     told = dict(zip(stored.labeled.examples.ids.tolist(), stored.labeled.targets, strict=True))
@@ -122,7 +122,7 @@ def test_what_is_stored_is_what_a_fit_learns_from(project: Service) -> None:
     Ledger(project.store.path("ledger.jsonl")).append(
         "q", kind="rarefirst", task_ids=mined, control_ids=()
     )
-    again = stored_labels(project.store)
+    again = stored_labels(project.store, project.settings)
     fair = again.provenance.unbiased
     assert fair is not None
     assert (~fair).sum() == 30

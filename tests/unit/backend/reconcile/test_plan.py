@@ -36,7 +36,7 @@ DONE = State(
 )
 
 
-DUE = FinetuneFacts(enabled=True, new_labels=100, tail={"blue": 10})
+DUE = FinetuneFacts(enabled=True, new_labels=100, tail={"blue": 10}, unseen={"blue": 5})
 RUNS = FinetuneFacts(enabled=True, number=3, running=True, tail={"blue": 10})
 TUNED = BackboneState(fingerprint="f" * 64, how="fine-tuned", labels=160)
 
@@ -216,6 +216,10 @@ def queue(**changes: object) -> QueueFacts:
         pytest.param(due(tail={"blue": 9}), None, id="finetune-too-few-of-the-tail"),
         pytest.param(due(tail={"blue": 10, "pink": 0}), "finetune", id="finetune-without-a-class"),
         pytest.param(due(tail={"pink": 0}), None, id="finetune-no-label-of-the-tail"),
+        pytest.param(due(unseen={"blue": 4}), None, id="finetune-that-nothing-could-judge"),
+        pytest.param(
+            due(unseen={}, wish="start"), "finetune", id="finetune-asked-for-is-not-refused-by-that"
+        ),
         pytest.param(due(tail={}), None, id="finetune-no-tail"),
         pytest.param(due(quiet="8-18"), None, id="finetune-quiet-hours"),
         pytest.param(due(spent="all of today"), None, id="finetune-budget-spent"),
@@ -249,8 +253,8 @@ def queue(**changes: object) -> QueueFacts:
         ),
         pytest.param(
             runs(running=False, blocked="later") | {"usable_labels": 320},
-            "bootstrap",
-            id="training-anew-while-a-finetune-cannot-go-on",
+            None,
+            id="no-training-anew-while-a-finetune-rests",
         ),
         pytest.param(
             runs() | {"backbone_wanted": True},
@@ -286,6 +290,16 @@ def queue(**changes: object) -> QueueFacts:
             id="promote-before-a-fit",
         ),
         pytest.param(runs(wish="cancel"), "promote", id="finetune-cancelled"),
+        pytest.param(
+            runs(wish="cancel") | {"config_error": "multiple choice"},
+            "promote",
+            id="finetune-cancelled-under-a-config-that-cannot-be-served",
+        ),
+        pytest.param(
+            runs(running=False) | {"usable_labels": 320},
+            "finetune",
+            id="after-the-worker-died-it-goes-on-and-no-model-is-trained-anew",
+        ),
         pytest.param(
             due(new_labels=0) | {"backbone": TUNED, "usable_labels": 320},
             None,
@@ -334,6 +348,7 @@ def test_pinned_says_what_ends_it() -> None:
         (replace(DUE, new_labels=7), "at 100 new labels, there are 7"),
         (replace(DUE, tail={"blue": 4, "red": 10}), "10 labels of each rare class: blue has 4"),
         (replace(DUE, tail={"blue": 10, "pink": 0}), "goes without pink"),
+        (replace(DUE, unseen={"blue": 2}), "was not trained on, to be judged by: blue has 2"),
         (replace(DUE, quiet="none is begun in the hours 8-18"), "hours 8-18"),
         (replace(RUNS, running=False, blocked="failed: no memory"), "failed: no memory"),
         (replace(DUE, wish="start", busy="another runs on cpu"), "another runs on cpu"),
