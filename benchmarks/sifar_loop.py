@@ -1,10 +1,10 @@
 """The loop closed on SIFAR-10: mine, label, fine-tune, and see what the rare classes gained.
 
-From the start models of `benchmarks.sifar10`: 212 or 2,000 pictures are mined from the uniform
-pool by each scorer, labeled, joined with the labels at the start, and the model is fine-tuned for
-20 more epochs by each strategy. EFF: its head on 1,280 pooled features. CNN: its last block (two
-layers) on what its convolutions say, computed once. Figures: recall of each tail class on the
-balanced test.
+From the start models of `benchmarks.sifar10`: 212 or 2,000 pictures are mined by each scorer from
+the uniform pool (a fifth is rare) or the natural one (74 of 17,023), labeled, joined with the
+labels at the start, and the model is fine-tuned for 20 more epochs by each strategy. EFF: its head
+on 1,280 pooled features. CNN: its last block (two layers) on what its convolutions say, computed
+once. Figures: recall of each tail class on the balanced test.
 
     .venv/bin/python -m benchmarks.sifar_loop              # what is reported
     .venv/bin/python -m benchmarks.sifar_loop --table      # compute nothing
@@ -39,7 +39,7 @@ from benchmarks.sifar.entries import ENTRIES
 from benchmarks.sifar.pictures import CLASSES, PER_CLASS, read_pictures, save_array
 from benchmarks.sifar.prepare import prepare
 from benchmarks.sifar.processes import single_thread_variables, start_worker
-from benchmarks.sifar.split import make_split, tail_of
+from benchmarks.sifar.split import PoolKind, make_split, tail_of
 from benchmarks.sifar.work import current_commit
 from benchmarks.stage import say
 from models.class_metrics import ClassMetrics
@@ -71,14 +71,19 @@ class LoopCell:
     scorer: str
     mined: int
     strategy: str
+    pool: PoolKind = "uniform"
 
     @property
     def name(self) -> str:
         """For people and for files."""
         config = _config(self.frozen, self.strategy).model_dump(mode="json")
-        told = json.dumps([asdict(self), config, VERSION], sort_keys=True)
+        about = asdict(self)
+        if self.pool == "uniform":
+            del about["pool"]  # cells from before there was another one
+        told = json.dumps([about, config, VERSION], sort_keys=True)
         digest = hashlib.sha256(told.encode()).hexdigest()[:10]
-        parts = (self.frozen, self.tail.replace(",", "-"), self.draw, self.scorer or "start")
+        kind = () if self.pool == "uniform" else (self.pool,)
+        parts = (*kind, self.frozen, self.tail.replace(",", "-"), self.draw, self.scorer or "start")
         return "-".join(map(str, (*parts, self.mined, self.strategy, digest)))
 
 
@@ -93,6 +98,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--frozen", nargs="+", default=["eff", "cnn"], choices=["eff", "cnn"])
     parser.add_argument("--tails", nargs="+", default=["airplane,automobile"])
     parser.add_argument("--draws", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--pools", nargs="+", default=["uniform"], choices=["uniform", "natural"])
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
     parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--table", action="store_true", help="compute nothing")
     return parser.parse_args(arguments)
@@ -100,14 +107,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def cells_of(given: argparse.Namespace) -> list[LoopCell]:
     found = []
-    for frozen in given.frozen:
+    for frozen, pool in itertools.product(given.frozen, given.pools):
         places = list(itertools.product(given.tails, given.draws))
         found += [LoopCell(frozen, tail, draw, "", 0, "erm") for tail, draw in places]
         # A strategy after the other: what is computed first makes a whole table.
         found += [
-            LoopCell(frozen, tail, draw, scorer, mined, strategy)
+            LoopCell(frozen, tail, draw, scorer, mined, strategy, pool)
             for strategy, (tail, draw), scorer, mined in itertools.product(
-                STRATEGIES, places, (OURS, *RIVALS), MINED
+                given.strategies, places, (OURS, *RIVALS), MINED
             )
         ]
     return found
@@ -214,10 +221,11 @@ def _one(job: tuple[argparse.Namespace, LoopCell]) -> str:
 
 def _mine(cache: Path, cell: LoopCell, draw: Draw) -> NDArray[np.int64]:
     """(mined,) ids, rarest first; every budget is the head of the same queue."""
-    path = cache / f"queue-{cell.frozen}-{cell.tail}-{cell.draw}-{cell.scorer}.npy"
+    kind = "" if cell.pool == "uniform" else f"{cell.pool}-"
+    path = cache / f"queue-{kind}{cell.frozen}-{cell.tail}-{cell.draw}-{cell.scorer}.npy"
     if not path.exists():
         config = ENTRIES[cell.scorer].config
-        pool = draw.pools["uniform"]
+        pool = draw.pools[cell.pool]
         scorer = SCORERS[config.scorer](config).fit(
             draw.labeled, pool, classes=draw.classes, seed=cell.draw
         )
@@ -286,17 +294,24 @@ def _lines(
 ) -> list[dict[str, Any]]:
     """Means over tails and draws, in % and points."""
     lines = []
-    for frozen in given.frozen:
-        start = _mean(given, results, frozen, "", 0, "erm")
+    for frozen, pool in itertools.product(given.frozen, given.pools):
+        start = _mean(given, results, frozen, "", 0, "erm", "uniform")
         if start:
-            lines.append({"frozen": frozen, "scorer": "start", "mined": 0, "strategy": "-"} | start)
-        for mined, strategy in itertools.product(MINED, STRATEGIES):
-            own = _mean(given, results, frozen, OURS, mined, strategy)
+            about = {"frozen": frozen, "pool": pool, "scorer": "start", "mined": 0, "strategy": "-"}
+            lines.append(about | start)
+        for mined, strategy in itertools.product(MINED, given.strategies):
+            own = _mean(given, results, frozen, OURS, mined, strategy, pool)
             for scorer in (OURS, *RIVALS):
-                found = _mean(given, results, frozen, scorer, mined, strategy)
+                found = _mean(given, results, frozen, scorer, mined, strategy, pool)
                 if not found:
                     continue
-                about = {"frozen": frozen, "scorer": scorer, "mined": mined, "strategy": strategy}
+                about = {
+                    "frozen": frozen,
+                    "pool": pool,
+                    "scorer": scorer,
+                    "mined": mined,
+                    "strategy": strategy,
+                }
                 if scorer != OURS and own:
                     found |= {
                         f"ours_ahead.{name}": round(own[name][0] - found[name][0], 1)
@@ -313,11 +328,12 @@ def _mean(
     scorer: str,
     mined: int,
     strategy: str,
+    pool: PoolKind,
 ) -> dict[str, Any]:
     found: dict[str, list[float]] = {"rarer": [], "rare": [], "tail": [], "balanced_accuracy": []}
     labels = []
     for tail, draw in itertools.product(given.tails, given.draws):
-        result = results.get(LoopCell(frozen, tail, draw, scorer, mined, strategy))
+        result = results.get(LoopCell(frozen, tail, draw, scorer, mined, strategy, pool))
         if result is None:
             return {}
         rarer, rare = tail_of(tail)
@@ -346,9 +362,9 @@ def _page(told: Mapping[str, Any]) -> str:
         "processor time. Recall on the balanced test in %, mean and standard deviation over the "
         "draws; labels: of the rarer and the other tail class after mining.",
         "",
-        "| frozen | mined | strategy | by | labels | rarer | other | both | all ten | ours ahead: "
-        "rarer, other (points; relative) |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| frozen | pool | mined | strategy | by | labels | rarer | other | both | all ten "
+        "| ours ahead: rarer, other (points; relative) |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     own: Mapping[str, Any] = {}
     for line in told["lines"]:
@@ -367,8 +383,8 @@ def _page(told: Mapping[str, Any]) -> str:
         )
         labels = " + ".join(f"{count:g}" for count in line["tail_labels"])
         lines.append(
-            f"| {line['frozen']} | {line['mined']} | {line['strategy']} | {line['scorer']} "
-            f"| {labels} | {figures} | {ahead} |"
+            f"| {line['frozen']} | {line['pool']} | {line['mined']} | {line['strategy']} "
+            f"| {line['scorer']} | {labels} | {figures} | {ahead} |"
         )
     return "\n".join(lines) + "\n"
 
