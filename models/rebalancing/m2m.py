@@ -22,7 +22,7 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from models.errors import ConfigError
-from models.networks.folding import folded
+from models.networks.folding import FoldedCopy
 from models.rebalancing.base import Batch, Strategy, Task
 
 _LEAST_NORM = 1e-10  # of a gradient; a picture at its bounds has none
@@ -95,10 +95,11 @@ class M2m(Strategy):
         self._marked = (1 - counts / float(counts.max())).to(task.device)
         self._weights = torch.where(counts > 0, 1 / counts.clamp_min(1), 0.0)[task.targets.cpu()]
         self._g: nn.Module | None = None
+        self._f: FoldedCopy | None = None
         if self._accept.any():  # else no class is larger than another, and nothing is translated
             if task.reference is None:
                 raise ConfigError("m2m needs the network g; expected a reference in the task")
-            self._g = folded(task.reference)
+            self._g = FoldedCopy(task.reference).network
         self._forget()
 
     def mature_epoch(self) -> int:
@@ -178,8 +179,11 @@ class M2m(Strategy):
         self, x0: Tensor, wanted: Tensor, old: Tensor, network: nn.Module
     ) -> tuple[Tensor, Tensor]:
         """Descend from seeds; (G, ...) what came out, and (G,) g's probability of ``wanted``."""
-        f, g = folded(network), self._g
+        g = self._g
         assert g is not None  # there is a larger class
+        if self._f is None:
+            self._f = FoldedCopy(network)
+        f = self._f.refresh(network)
         low, high = self.task.low, self.task.high
         x = _clip(x0 + self._noise(x0), low, high)
         for _ in range(self.steps):

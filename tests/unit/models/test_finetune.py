@@ -14,7 +14,7 @@ import models.recipes.finetune as recipe
 from models.config import FinetuneConfig
 from models.errors import ConfigError, Diverged, NotEnoughLabels, ShapeError
 from models.networks import Cnn4, ResNet32
-from models.networks.folding import folded
+from models.networks.folding import FoldedCopy
 from models.rebalancing import STRATEGIES
 from models.recipes.augmentation import make_augmentation
 from models.recipes.finetune import Finetuned, finetune
@@ -206,8 +206,15 @@ def test_a_convolution_that_is_called_twice_is_not_folded() -> None:
         network.train()
         network(torch.rand(8, 3, 16, 16))
         x = torch.rand(2, 3, 16, 16)
-        quick_copy = folded(network)
+        folded = FoldedCopy(network)
+        quick_copy = folded.network
         torch.testing.assert_close(quick_copy(x), network.eval()(x), rtol=1e-4, atol=1e-5)
+        for parameter in network.parameters():
+            parameter.data.mul_(1.1)
+        network.train()(torch.rand(8, 3, 16, 16))
+        torch.testing.assert_close(
+            folded.refresh(network)(x), network.eval()(x), rtol=1e-4, atol=1e-5
+        )
         assert any(isinstance(m, nn.BatchNorm2d) for m in quick_copy.modules()) == isinstance(
             network, Twice
         )
