@@ -111,21 +111,28 @@ def _make_active(
     learned = (about.labels.keys() - set(about.held_out)) | (
         set(about.seen) if known is None else known
     )
+    candidate = run.path / "candidate"
     if not folder.exists():
-        # Checked before anything depends on it; moved, which takes no room.
-        Backbone.load(run.path / "candidate")
+        # Checked, and all that belongs to it written, before anything depends on it; moved, which
+        # takes no room.
+        Backbone.load(candidate)
+        frozen_models.remember_trained_on(candidate, learned)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        (run.path / "candidate").rename(folder)
-    frozen_models.remember_trained_on(folder, learned)
-    frozen_models.make_active(
-        store,
-        BackboneState(
-            fingerprint=fingerprint,
-            how="fine-tuned",
-            labels=len(about.labels),
-            source=before.source,
-            classes=about.classes,
-        ),
-    )
+        candidate.rename(folder)
+    try:
+        frozen_models.make_active(
+            store,
+            BackboneState(
+                fingerprint=fingerprint,
+                how="fine-tuned",
+                labels=len(about.labels),
+                source=before.source,
+                classes=about.classes,
+            ),
+        )
+    except OSError:
+        # Where nothing needs it, the next fit would drop it; here it waits for the next try.
+        folder.rename(candidate)
+        raise
     frozen_models.drop_unneeded(context)
     context.forget_features()

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from backend.errors import BackendError, NoAnswer
 from backend.finetunes import Finetune, FinetuneRun, Finetunes
 from backend.projects import ProjectStore
 from backend.reconcile import finetune_child, finetune_children
@@ -164,6 +165,29 @@ def test_an_image_that_cannot_be_read_is_left_out_in_every_try(
     (run.path / "images.json").write_text(json.dumps(addresses))
     carry_out(run, about, service.store, service.settings)  # finished, and not begun anew
     assert not (run.path / "images" / gone).exists()
+
+
+def test_images_that_are_away_for_a_moment_decide_nothing(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, about = begun(service, epochs=1)
+    true = finetune_child.media_of(service.settings)
+
+    class Away:
+        def fetch(self, uri: str, *, task_id: int, project_key: str) -> bytes:
+            if task_id % 2:
+                raise NoAnswer("the host did not answer")
+            return true.fetch(uri, task_id=task_id, project_key=project_key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune_child, "media_of", lambda settings: Away())
+        with pytest.raises(BackendError, match="could not be had now"):
+            carry_out(run, about, service.store, service.settings)
+        assert not (run.path / "read.json").exists()
+        run.keep(run.record.model_copy(update={"tries": 3}))  # patience ends
+        finetune_child._pictures(run, about, service.store, service.settings, lambda *_: None)
+    kept = json.loads((run.path / "read.json").read_text())["ids"]
+    assert 0 < len(kept) < 60
 
 
 def _raised(make: Callable[[], object]) -> Exception:

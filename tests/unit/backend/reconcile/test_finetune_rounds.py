@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -400,3 +402,84 @@ def test_the_last_twenty_records_are_kept(service: Service) -> None:
 
 def test_a_day_is_one_by_the_clock_on_the_wall() -> None:
     assert local_day(datetime.fromisoformat("2026-03-01T12:00:00+00:00")) == "2026-03-01"
+
+
+@pytest.mark.parametrize("where", ["remember_trained_on", "make_active"])
+def test_a_full_disk_at_the_promotion_does_not_stop_the_loop(
+    where: str, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = service.round()
+    end(store, promoted=True)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"backend.reconcile.frozen_models.{where}", full)
+        service.round()
+    run = current(store)
+    assert "No space left" in run.record.failure
+    before = service.served
+    service.next_version()
+    assert service.served.name != before.name  # labels, fits and publications go on
+    assert any("No space left" in why for why in service.report.why_not)
+    run.keep(run.record.model_copy(update={"retry_s": 0.0}))
+    service.round()
+    assert last(store).record.state == "promoted"
+
+
+def test_a_wish_that_was_begun_and_not_taken_back_is_not_carried_out_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = due_squares(tmp_path, finetune_every_labels=1000)
+    store = service.round()
+    kept = Finetunes(store)
+    kept.ask(Wish(what="start"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Finetunes, "take_up", lambda self, wish: None)  # killed before it
+        service.round()
+    assert kept.wish is not None
+    children.stop(current(store))
+    service.round()
+    assert kept.wish is None
+    end(store, promoted=False)
+    service.round()
+    assert [run.number for run in kept.all()] == [1]
+
+
+def test_a_run_on_another_device_and_one_that_fails_for_ever_are_given_up(
+    service: Service,
+) -> None:
+    store = service.round()
+    run = current(store)
+    children.stop(run)
+    run.keep(run.record.model_copy(update={"failure": "no driver", "tries": 8}))
+    service.round()
+    record = run.record
+    assert record.state == "failed"
+    assert "8 times: no driver" in record.reasons[0]
+
+
+def test_classes_that_changed_since_are_not_promoted_over(service: Service) -> None:
+    store = service.round()
+    end(store, promoted=True)
+    run = current(store)
+    about = run.run
+    assert about is not None
+    (run.path / "run.json").write_text(
+        about.model_copy(update={"classes": (*about.classes, "black")}).model_dump_json()
+    )
+    before = active(service)
+    service.round()
+    assert run.record.state == "superseded"
+    assert active(service) == before
+
+
+def test_given_weights_stay_given_after_their_first_fine_tune(service: Service) -> None:
+    given = service.settings.model_copy(
+        update={"backbone": "resnet18", "weights": "DEFAULT", "finetune_layers": "auto"}
+    )
+    own = given.model_copy(update={"weights": "none"})
+    tuned = BackboneState(fingerprint="f", how="fine-tuned")
+    assert finetune_action.config_of(given, tuned).layers == "last_block"
+    assert finetune_action.config_of(own, tuned).layers == "all"
