@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from backend.errors import BackendError, MediaError
+from backend.finetune_config import finetune_config
+from backend.opened_images import OpenedImages
 from backend.reconcile.held_out import finetune_device
 from backend.settings import Settings
 from backend.simulation.data import ExportOptions, class_names, opened, with_tail
 from backend.simulation.images import LabeledImage
 from models.backbones.images import open_image
-from models.config import FinetuneConfig
 from models.errors import ImageError
 from models.types import Progress, no_progress
 
@@ -77,7 +77,9 @@ def finetune_files(
         ids = np.asarray([number_of(image.name) for image in data.images], dtype=np.int64)
         if len(np.unique(ids)) < len(ids):
             raise BackendError("two files have the same number; rename one of them")
-        pictures = _Pictures(data.images, max_pixels)
+        pictures = OpenedImages(
+            lambda row: data.images[row].load(), len(data.images), max_pixels=max_pixels
+        )
         given = wanted.weights or settings.weights
         outcome = finetune_backbone(
             _start(settings, wanted, given, classes=len(names)),
@@ -88,7 +90,12 @@ def finetune_files(
             tail=data.classes.tail,
             held_out=held_out(ids),
             seen=np.zeros(len(ids), dtype=bool),
-            config=_config(settings, wanted, pretrained=given != "none"),
+            config=finetune_config(
+                settings,
+                from_scratch=given == "none",
+                strategy=wanted.strategy,
+                epochs=wanted.epochs,
+            ),
             run_dir=wanted.out,
             seed=settings.seed,
             progress=progress,
@@ -118,33 +125,6 @@ def _start(settings: Settings, wanted: FilesFinetune, weights: str, *, classes: 
         ),
         device=where,
     )
-
-
-def _config(settings: Settings, wanted: FilesFinetune, *, pretrained: bool) -> FinetuneConfig:
-    layers = settings.finetune_layers
-    if layers == "auto":
-        layers = "last_block" if pretrained else "all"
-    return FinetuneConfig(
-        strategy=wanted.strategy or settings.finetune_strategy,
-        layers=layers,
-        epochs=wanted.epochs or settings.finetune_epochs,
-        min_steps=0 if wanted.epochs else settings.finetune_min_steps,
-        learning_rate=settings.finetune_learning_rate,
-        device=finetune_device(settings),
-    )
-
-
-class _Pictures(Sequence[Image.Image]):
-    """The images, opened when asked for."""
-
-    def __init__(self, images: Sequence[LabeledImage], max_pixels: int) -> None:
-        self._images, self._max_pixels = images, max_pixels
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, row):  # type: ignore[no-untyped-def]  # ints only
-        return open_image(self._images[row].load(), max_pixels=self._max_pixels)
 
 
 def _readable(

@@ -95,16 +95,14 @@ def preview(
     from backend.reconcile.finetune_policy import finetune
     from backend.reconcile.frozen_models import trained_on
     from backend.reconcile.held_out import finetuning, held_out_of
-    from backend.reconcile.state import BackboneState, PinFacts, State
+    from backend.reconcile.state import PinFacts, State
     from backend.stored_project import StoredProject
 
     project = StoredProject(settings, project_id)
     _known(strategy or project.settings.finetune_strategy)
     labels, state = project.labels(), project.backbone_state
     wish = Wish(what="start", strategy=strategy, epochs=epochs)
-    config = config_of(
-        project.settings, state or BackboneState(fingerprint="", how="untrained"), wish
-    )
+    config = config_of(project.settings, wish)
     away = held_out_of(labels)
     known = frozenset[int]() if state is None else trained_on(project.store, state)
     pin = pinned(project.store)

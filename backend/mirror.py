@@ -11,7 +11,7 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -95,6 +95,13 @@ class TaskTable:
     def rows(self, *, state: LabelState) -> NDArray[np.int64]:
         """Rows of the tasks in one state."""
         return np.flatnonzero(self.states == state)
+
+    def usable_labels(self, classes: Collection[str]) -> dict[int, str]:
+        """Labels among some classes, by task id."""
+        rows, known = self.rows(state="labeled"), frozenset(classes)
+        return {
+            int(self.ids[row]): str(self.labels[row]) for row in rows if self.labels[row] in known
+        }
 
 
 @dataclass(frozen=True)

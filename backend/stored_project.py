@@ -61,9 +61,4 @@ class StoredProject:
 
     def labels(self) -> dict[int, str]:
         """Labels that the config holds, by task id."""
-        tasks, classes = self.tasks(), set(self.sync.classes)
-        return {
-            int(tasks.ids[row]): str(tasks.labels[row])
-            for row in tasks.rows(state="labeled")
-            if tasks.labels[row] in classes
-        }
+        return self.tasks().usable_labels(self.sync.classes)

@@ -18,6 +18,7 @@ import os
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,6 @@ from benchmarks.long_tail.presets import PRESETS, Preset
 from benchmarks.long_tail.profile import long_tail_counts
 from benchmarks.sifar.pictures import read_pictures
 from benchmarks.sifar.processes import single_thread_variables, start_worker
-from benchmarks.sifar.work import current_commit
 from benchmarks.stage import say
 from models.files import write_text
 from models.rebalancing import make_strategy
@@ -92,7 +92,7 @@ def main() -> None:
         "device": given.device,
         "cores": os.cpu_count(),
         "torch": torch.__version__,
-        "commit": current_commit(),
+        "commits": dict(Counter(r["commit"] for r in results)),
         "cells": len(results),
         "cells_missing": len(cells) - len(results),
         "cpu_minutes": round(sum(r["cpu_s"] for r in results) / 60, 1),

@@ -18,26 +18,26 @@ Everything was chosen with ``--develop``; the reported pair was fixed before and
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import shlex
 import shutil
 import statistics
 import sys
 import time
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
+from benchmarks.sifar.pictures import CLASSES, PER_CLASS, Pictures, read_pictures
+from benchmarks.stage import say
 from models.config import FinetuneConfig
 from models.files import write_text
 from models.recipes.finetune import TrainingSet, finetune
+from models.recipes.forward import Scaled, predict
 
 ARCHIVE = Path("../shared/data/cifar10-train.zip")
 RESULTS = Path("benchmarks/results")
@@ -136,23 +136,19 @@ class SmallCnn(nn.Module):
         return logits
 
 
-def read_class(archive: Path, name: str, rows: Sequence[int]) -> Tensor:
+def of_class(pictures: Pictures, name: str, rows: Sequence[int]) -> Tensor:
     """(N, 3, 32, 32) uint8."""
-    with zipfile.ZipFile(archive) as file:
-        pictures = [
-            np.array(Image.open(io.BytesIO(file.read(f"{name}/{row:04}.jpg"))).convert("RGB"))
-            for row in rows
-        ]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+    chosen = CLASSES.index(name) * PER_CLASS + np.asarray(rows)
+    return torch.from_numpy(pictures.pixels[chosen]).permute(0, 3, 1, 2).contiguous()
 
 
-def training_set(archive: Path, pair: tuple[str, str], cell: Cell) -> TrainingSet:
+def training_set(pictures: Pictures, pair: tuple[str, str], cell: Cell) -> TrainingSet:
     """The same pictures for every method; a larger minority contains the smaller ones."""
     generator = np.random.default_rng(cell.seed)
-    rows = [generator.permutation(5000 - TESTED) for _ in pair]
+    rows = [generator.permutation(PER_CLASS - TESTED) for _ in pair]
     majority = cell.minority if cell.method == "US" else MAJORITY
     parts = [
-        read_class(archive, name, order[:count].tolist())
+        of_class(pictures, name, order[:count].tolist())
         for name, order, count in zip(pair, rows, (majority, cell.minority), strict=True)
     ]
     targets = torch.repeat_interleave(torch.arange(2), torch.tensor([len(p) for p in parts]))
@@ -161,23 +157,23 @@ def training_set(archive: Path, pair: tuple[str, str], cell: Cell) -> TrainingSe
 
 def compute(given: argparse.Namespace, pair: tuple[str, str], cell: Cell) -> Found:
     began = time.process_time()
+    pictures = read_pictures(given.archive, given.pixels)
     strategy, options = METHODS[cell.method]
     run_dir = given.cache / "-".join(pair) / "runs" / cell.name
     _borrow(run_dir, cell)
     torch.manual_seed(cell.seed)
     made = finetune(
         SmallCnn(),
-        training_set(given.archive, pair, cell),
+        training_set(pictures, pair, cell),
         mean=MEAN,
         std=STD,
         config=TRAINING.model_copy(update={"strategy": strategy, "options": options}),
         run_dir=run_dir,
         seed=cell.seed,
     )
-    tested = [read_class(given.archive, name, range(5000 - TESTED, 5000)) for name in pair]
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))
-    with torch.inference_mode():
-        said = [made.network((some / 255 - mean) / std).argmax(dim=1) for some in tested]
+    tested = [of_class(pictures, name, range(PER_CLASS - TESTED, PER_CLASS)) for name in pair]
+    network, device = Scaled(made.network, MEAN, STD), torch.device("cpu")
+    said = [predict(network, some, device=device).argmax(dim=1) for some in tested]
     false, true = int(said[0].sum()), int(said[1].sum())
     return Found(
         f1=2 * true / max(1, true + false + TESTED),
@@ -292,16 +288,12 @@ def _page(given: argparse.Namespace, pair: tuple[str, str], told: dict[str, obje
     return "\n".join(lines) + "\n"
 
 
-def say(message: str) -> None:
-    """Progress goes to standard error: standard output is the JSON."""
-    print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--archive", type=Path, default=ARCHIVE, help="class/NNNN.jpg in a zip")
+    parser.add_argument("--pixels", type=Path, default=Path("var/sifar10"), help="decoded pictures")
     parser.add_argument("--cache", type=Path, default=Path("var/joint_generation"))
     parser.add_argument("--out", type=Path, help="JSON; the page goes beside it")
     parser.add_argument("--develop", action="store_true", help="the pair to try on")

@@ -22,6 +22,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,13 +31,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from benchmarks.sifar.cells import Cell, FrozenName
 from benchmarks.sifar.cnn import CnnKey
-from benchmarks.sifar.draws import CNN_TRAININGS, Draw, draw_of
+from benchmarks.sifar.draws import CNN_TRAININGS, Draw, draw_of, shuffled_ids
 from benchmarks.sifar.entries import ENTRIES
-from benchmarks.sifar.pictures import CLASSES, PER_CLASS, read_pictures, save_array
+from benchmarks.sifar.pictures import CLASSES, read_pictures, save_array
 from benchmarks.sifar.prepare import prepare
 from benchmarks.sifar.processes import single_thread_variables, start_worker
 from benchmarks.sifar.split import PoolKind, make_split, tail_of
@@ -162,7 +164,7 @@ def main() -> None:
         "benchmark": "sifar_loop",
         "command": shlex.join([".venv/bin/python", "-m", "benchmarks.sifar_loop", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "commit": current_commit(),
+        "commits": dict(Counter(result["commit"] for result in results.values())),
         "cells": len(results),
         "cells_missing": len(cells) - len(results),
         "config": {name: _config(name, "erm").model_dump() for name in given.frozen},
@@ -241,9 +243,7 @@ def _start(given: argparse.Namespace, cell: LoopCell, draw: Draw) -> tuple[Tenso
 
     Ids are shuffled rows of the pictures (benchmarks/sifar/draws.py).
     """
-    rows_by_id = np.empty(len(CLASSES) * PER_CLASS, dtype=np.int64)
-    shuffle = np.random.default_rng([cell.draw, 3])
-    rows_by_id[shuffle.permutation(len(rows_by_id))] = np.arange(len(rows_by_id))
+    rows_by_id = np.argsort(shuffled_ids(cell.draw)[0])
     if cell.frozen == "eff":
         features = np.load(given.sifar / "eff" / "features.npy", mmap_mode="r")
         inputs = torch.from_numpy(np.asarray(features[rows_by_id], dtype=np.float32))
@@ -255,8 +255,6 @@ def _start(given: argparse.Namespace, cell: LoopCell, draw: Draw) -> tuple[Tenso
         return inputs, nn.Sequential(head)
     key = CnnKey(tail_of(cell.tail), cell.draw % CNN_TRAININGS)
     network = Cnn4(len(CLASSES))
-    from safetensors.torch import load_file
-
     state = load_file(given.sifar / key.name / "checkpoint.safetensors")
     state.pop("accuracy")
     network.load_state_dict(state)
@@ -282,10 +280,8 @@ def _convolved(given: argparse.Namespace, key: CnnKey, network: Cnn4) -> Tensor:
 
 
 def _test_ids(cell: LoopCell, draw: Draw) -> NDArray[np.int64]:
-    shuffle = np.random.default_rng([cell.draw, 3])
-    ids = shuffle.permutation(len(draw.targets))
-    found: NDArray[np.int64] = ids[make_split(draw.tail, seed=cell.draw).test]
-    return found
+    ids, _ = shuffled_ids(cell.draw)
+    return ids[make_split(draw.tail, seed=cell.draw).test]
 
 
 # What is told --------------------------------------------------------------------------------
@@ -360,7 +356,7 @@ def _page(told: Mapping[str, Any]) -> str:
     lines = [
         "# SIFAR-10, the loop closed",
         "",
-        f"`{told['command']}`, {told['date']}, {told['commit']}, {told['cpu_minutes']} minutes of "
+        f"`{told['command']}`, {told['date']}, {told['cpu_minutes']} minutes of "
         "processor time. Recall on the balanced test in %, mean and standard deviation over the "
         "draws; labels: of the rarer and the other tail class after mining.",
         "",

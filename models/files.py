@@ -32,10 +32,15 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(target: Path, text: str) -> None:
     """Replace a file in one step: a reader sees the old text or the new, never a part."""
+    write_file(target, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_file(target: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a temporary sibling, flush it to disk, then rename it to ``target``."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{time.monotonic_ns()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        write(temporary)
         _flush(temporary)
         temporary.replace(target)
     finally:

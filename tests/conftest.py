@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from backend.projects import ProjectStore, ProjectStores, Publication
 from backend.settings import Settings
@@ -15,6 +16,10 @@ from tests import published
 from tests.recorded import CREATED_S, LABEL_STUDIO, PROJECT_ID
 
 Publish = Callable[..., Publication]
+
+# A property holds or not; how long an example takes on a busy machine tells nothing (hypothesis ends one after 200 ms).
+hypothesis_settings.register_profile("untimed", deadline=None)
+hypothesis_settings.load_profile("untimed")
 
 
 @pytest.fixture

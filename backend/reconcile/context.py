@@ -306,13 +306,7 @@ class ProjectContext:
 
     def labels(self) -> dict[int, str]:
         """Labels that the config holds, by task id."""
-        tasks, classes = self.tasks(), set(self.sync.classes)
-        rows = tasks.rows(state="labeled")
-        return {
-            int(tasks.ids[row]): str(tasks.labels[row])
-            for row in rows
-            if tasks.labels[row] in classes
-        }
+        return self.tasks().usable_labels(self.sync.classes)
 
     def counts(self, ids: Iterable[int] | None = None) -> Counter[str]:
         """Labels by class, of all labeled tasks or of some."""

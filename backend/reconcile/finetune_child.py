@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ from backend.finetunes import (
     local_day,
 )
 from backend.jobs import Jobs
+from backend.opened_images import OpenedImages
 from backend.projects import ProjectStore
 from backend.reconcile.finetune_children import BUSY, LEFT, NO_MEMORY, NO_ROOM
 from backend.settings import Settings
@@ -42,7 +43,7 @@ from models.backbones.images import open_image
 from models.errors import ConfigError, Diverged, ImageError, ModelError, NotEnoughLabels
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -144,27 +145,13 @@ def carry_out(run: Finetune, about: FinetuneRun, store: ProjectStore, settings: 
 # Images ---------------------------------------------------------------------------------------
 
 
-class _Pictures(Sequence["Image.Image"]):
-    """Images read from their files one at a time; only their pixels at the network's size stay."""
-
-    def __init__(self, folder: Path, ids: Sequence[int], max_pixels: int) -> None:
-        self._folder, self._ids, self._max_pixels = folder, ids, max_pixels
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, row):  # type: ignore[no-untyped-def]  # ints only
-        data = (self._folder / str(self._ids[row])).read_bytes()
-        return open_image(data, max_pixels=self._max_pixels)
-
-
 def _pictures(
     run: Finetune,
     about: FinetuneRun,
     store: ProjectStore,
     settings: Settings,
     tell: Callable[..., None],
-) -> tuple[_Pictures, list[int]]:
+) -> tuple[OpenedImages, list[int]]:
     """The images that can be read, and their tasks, ascending; the same ones in every try."""
     folder, decided = run.path / "images", run.path / "read.json"
     if not decided.exists():
@@ -176,7 +163,11 @@ def _pictures(
             raise BackendError("none of the labeled images could be read")
         write_atomically(decided, ReadTasks(ids=tuple(sorted(read))).model_dump_json())
     ids = list(ReadTasks.model_validate_json(decided.read_bytes()).ids)
-    return _Pictures(folder, ids, about.max_pixels), ids
+
+    def stored(row: int) -> bytes:
+        return (folder / str(ids[row])).read_bytes()
+
+    return OpenedImages(stored, len(ids), max_pixels=about.max_pixels), ids
 
 
 def _fetch(

@@ -18,7 +18,7 @@ def page(told: Mapping[str, Any]) -> str:
     lines = [
         f"# CIFAR-10, long tail: preset `{told['preset']}`",
         "",
-        f"`{told['command']}`, {told['date']}, {told['commit']}.",
+        f"`{told['command']}`, {told['date']}.",
         "",
         f"{told['network']} from scratch, {told['config']['epochs']} epochs, pictures a class: "
         f"{counts}; test: {told['test_pictures_a_class']} a class. Seeds "

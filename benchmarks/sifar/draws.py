@@ -97,12 +97,19 @@ def _frozen(folder: Path, network: CnnKey | None) -> Frozen:
     return Frozen(features, None if network is None else np.load(folder / "logits.npy"))
 
 
+def shuffled_ids(seed: int) -> tuple[IntArray, np.random.Generator]:
+    """(50,000,) id of each picture in a draw, and the generator that goes on shuffling.
+
+    Scorers break ties by id, and rows stand class by class: neither may tell the class.
+    """
+    shuffle = np.random.default_rng([seed, 3])
+    return shuffle.permutation(len(CLASSES) * PER_CLASS), shuffle
+
+
 @lru_cache(maxsize=1)
 def _make(folder: Path, network: CnnKey | None, names: str, seed: int, labels: int | None) -> Draw:
     frozen, tail = _frozen(folder, network), tail_of(names)
-    # Scorers break ties by id, and rows stand class by class: neither may tell the class.
-    shuffle = np.random.default_rng([seed, 3])
-    ids = shuffle.permutation(len(frozen.features))
+    ids, shuffle = shuffled_ids(seed)
     of_row = np.repeat(np.arange(len(CLASSES)), PER_CLASS)
     targets = np.empty_like(of_row)
     targets[ids] = of_row

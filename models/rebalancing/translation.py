@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from models.devices import own_random_state
 from models.errors import Diverged
 from models.networks.cyclegan import PatchDiscriminator, ResNetGenerator, halvings_for
 from models.rebalancing.translation_losses import (
@@ -119,7 +120,7 @@ class TranslationPair:
         self, config: TranslationConfig, *, size_px: int, device: torch.device, seed: int
     ) -> None:
         self.config, self.device = config, device
-        with torch.random.fork_rng(devices=_cuda(device)):
+        with own_random_state(device):
             torch.manual_seed(seed)
             generators = [
                 ResNetGenerator(blocks=config.blocks, width=config.width, skip=config.skip)
@@ -256,7 +257,7 @@ def train_pair(
     run_dir.mkdir(parents=True, exist_ok=True)
     done = _resume(pair, path, about)
     sums: dict[str, Tensor] = {}
-    with torch.random.fork_rng(devices=_cuda(device)):
+    with own_random_state(device):
         for step in range(done + 1, steps + 1):
             torch.manual_seed(seed * 1_000_003 + step)
             a, b = (draw(some, config, device=device) for some in (majority, minority))
@@ -383,7 +384,3 @@ def _to_signed(images: Tensor) -> Tensor:
 
 def _to_unit(images: Tensor) -> Tensor:
     return images * 0.5 + 0.5
-
-
-def _cuda(device: torch.device) -> list[int]:
-    return [device.index or 0] if device.type == "cuda" else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from models.files import write_text
+from models.files import write_file, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -25,12 +24,8 @@ def save_checkpoint(path: Path, parts: dict[str, dict[str, Tensor]], about: dict
         for part, state in parts.items()
         for name, value in state.items()
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(tensors, temporary, metadata={"about": json.dumps(about)})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    said = {"about": json.dumps(about)}
+    write_file(path, lambda temporary: save_file(tensors, temporary, metadata=said))
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:

@@ -51,12 +51,8 @@ def evaluate(
         raise ShapeError(
             f"found {len(images)} pictures and {len(labels)} targets; expected as many"
         )
-    said = []
-    for start in range(0, len(images), _BATCH):
-        stop = min(start + _BATCH, len(images))
-        some = torch.stack([backbone.preprocess(images[i]) for i in range(start, stop)])
-        said.append(backbone.embed(some)[1])
-    logits = np.concatenate([part for part in said if part is not None])
+    _, logits = embed_pictures(backbone, pictures_of(backbone, images))
+    assert logits is not None  # its head is over the classes
     return ClassMetrics.from_probabilities(labels, shares_of(logits), class_names=names, tail=tail)
 
 

@@ -25,6 +25,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from models.config import FinetuneConfig
+from models.devices import own_random_state
 from models.errors import ConfigError, Diverged, NotEnoughLabels
 from models.files import write_text
 from models.networks.cosine_head import last_linear
@@ -128,15 +129,8 @@ def finetune(
     loop = _Loop(trained, frozen, training, validation, strategy, config, run_dir, seed, progress)
     epochs, chosen, seconds = loop.run()
     strategy.finish(trained)
-    return Finetuned(
-        whole.network.cpu().eval().requires_grad_(False)
-        if isinstance(whole, Scaled)
-        else whole.cpu().eval().requires_grad_(False),
-        strategy,
-        epochs,
-        chosen,
-        seconds,
-    )
+    network.cpu().eval().requires_grad_(False)
+    return Finetuned(network, strategy, epochs, chosen, seconds)
 
 
 class _Loop:
@@ -210,7 +204,7 @@ class _Loop:
         saved_at, saved = time.monotonic(), self.done
         metrics_path = self.run_dir / METRICS
         cut_metrics(metrics_path, "epoch", after=self.done - 1)
-        with torch.random.fork_rng(devices=_cuda(self.device)):
+        with own_random_state(self.device):
             while self.done < self.epochs and not self._has_stopped():
                 began = time.monotonic()
                 line = self._epoch(self.done)
@@ -439,7 +433,3 @@ def _duration(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def _cuda(device: torch.device) -> list[int]:
-    return [device.index or 0] if device.type == "cuda" else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from models.errors import ConfigError
-from models.files import write_text
+from models.files import write_file, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +34,8 @@ def stage(path: Path, make: Callable[[], Arrays]) -> Arrays:
             return dict(load_file(path))
         except (SafetensorError, OSError, ValueError) as error:
             logger.warning("%s is of no use, the stage is done again: %s", path, error)
-    made = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file({name: np.ascontiguousarray(value) for name, value in made.items()}, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    made = {name: np.ascontiguousarray(value) for name, value in make().items()}
+    write_file(path, lambda temporary: save_file(made, temporary))
     return made
 
 

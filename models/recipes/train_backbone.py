@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from models.backbones import Backbone, BackboneSpec, load_backbone
 from models.config import BootstrapConfig
+from models.devices import own_random_state
 from models.errors import ModelError, NotEnoughLabels, ShapeError
 from models.recipes.checkpoint import (
     cut_metrics,
@@ -125,7 +126,7 @@ def _train(
     counts = torch.bincount(labels).clamp_min(1)
     chances = (1.0 / counts.double())[labels]
     network.train()
-    with (run_dir / _METRICS).open("a") as metrics, torch.random.fork_rng(devices=_cuda(device)):
+    with (run_dir / _METRICS).open("a") as metrics, own_random_state(device):
         while state.step < (state.last_step or config.steps):
             step = state.step + 1
             torch.manual_seed(seed * 1_000_003 + step)
@@ -215,7 +216,3 @@ def _resume(run_dir: Path, network: nn.Module, optimiser: torch.optim.Optimizer)
     restore_optimiser(optimiser, parts.get("adam", {}))
     logger.info("resuming %s at step %s", run_dir, state.step)
     return state
-
-
-def _cuda(device: torch.device) -> list[int]:
-    return [device.index or 0] if device.type == "cuda" else []

@@ -11,14 +11,14 @@ import time
 
 from backend.cores import usable_cores
 from backend.errors import BackendError
+from backend.finetune_config import finetune_config
 from backend.finetunes import Finetune, FinetuneRun, Finetunes, Wish
 from backend.reconcile import finetune_children as children
 from backend.reconcile import frozen_models
 from backend.reconcile.actions.bootstrap import trainable
 from backend.reconcile.context import ProjectContext
-from backend.reconcile.held_out import finetune_device, held_out_of
+from backend.reconcile.held_out import held_out_of
 from backend.reconcile.plan import Plan
-from backend.reconcile.state import BackboneState
 from backend.settings import Settings
 from models.config import FinetuneConfig
 
@@ -92,7 +92,7 @@ def _create(context: ProjectContext, kept: Finetunes, why: str, wish: Wish | Non
             held_out=held_out_of(labels),
             # Of a model that nobody wrote this down for, every label may have been.
             seen=tuple(sorted(labels if known is None else labels.keys() & known)),
-            config=config_of(settings, state, wish),
+            config=config_of(settings, wish),
             seed=settings.seed,
             threads=max(1, usable_cores() // 2),
             max_pixels=settings.max_image_megapixels * 1_000_000,
@@ -101,19 +101,12 @@ def _create(context: ProjectContext, kept: Finetunes, why: str, wish: Wish | Non
     )
 
 
-def config_of(settings: Settings, state: BackboneState, wish: Wish | None = None) -> FinetuneConfig:
+def config_of(settings: Settings, wish: Wish | None = None) -> FinetuneConfig:
     """The training's own settings, as the project's have them and a person says otherwise."""
-    layers = settings.finetune_layers
-    if layers == "auto":
-        # Also what was fine-tuned here before began with given weights.
-        layers = "all" if trainable(settings) else "last_block"
-    return FinetuneConfig(
-        strategy=(wish.strategy if wish else None) or settings.finetune_strategy,
-        layers=layers,
-        epochs=(wish.epochs if wish else None) or settings.finetune_epochs,
-        # Who names epochs means these.
-        min_steps=0 if wish and wish.epochs else settings.finetune_min_steps,
-        learning_rate=settings.finetune_learning_rate,
-        patience=settings.finetune_patience,
-        device=finetune_device(settings),
+    return finetune_config(
+        settings,
+        # Also what was fine-tuned here before began with given weights, if they were given.
+        from_scratch=trainable(settings),
+        strategy=wish.strategy if wish else None,
+        epochs=wish.epochs if wish else None,
     )

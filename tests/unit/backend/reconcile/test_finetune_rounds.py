@@ -480,6 +480,5 @@ def test_given_weights_stay_given_after_their_first_fine_tune(service: Service) 
         update={"backbone": "resnet18", "weights": "DEFAULT", "finetune_layers": "auto"}
     )
     own = given.model_copy(update={"weights": "none"})
-    tuned = BackboneState(fingerprint="f", how="fine-tuned")
-    assert finetune_action.config_of(given, tuned).layers == "last_block"
-    assert finetune_action.config_of(own, tuned).layers == "all"
+    assert finetune_action.config_of(given).layers == "last_block"
+    assert finetune_action.config_of(own).layers == "all"
