@@ -17,7 +17,8 @@ from tests.recorded import CREATED_S, LABEL_STUDIO, PROJECT_ID
 
 Publish = Callable[..., Publication]
 
-# A property holds or not; how long an example takes on a busy machine tells nothing (hypothesis ends one after 200 ms).
+# A property holds or not; how long an example takes on a busy machine tells nothing
+# (hypothesis would fail one that takes more than 200 ms).
 hypothesis_settings.register_profile("untimed", deadline=None)
 hypothesis_settings.load_profile("untimed")
 
