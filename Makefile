@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 # The interpreter that the environments are made of; looked for when nothing is given.
 PYTHON ?=
 PORT ?= 9090
+# What the demo is about: digits, or detection with DATA=FOLDER_OR_ZIP.
+TASK ?= digits
 # none: leave out the tests in a browser, on a machine that cannot have one.
 BROWSER ?=
 BIN := .venv/bin
@@ -17,15 +19,36 @@ TWO := -n 2 --cov --cov-append --cov-report=
 LOCK := $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(LOCK_ARGS)
 
-.PHONY: help demo check test format serve soak bench lock lint envs browser pictures
+.PHONY: help demo data check test format serve soak bench lock lint envs browser pictures
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
-demo: envs ## Label Studio with handwritten digits, the rare ones first (HEADLESS=1 [SEED=n|SEEDS=5])
-	@$(BIN)/python -m demo.run $(if $(HEADLESS),--headless) $(if $(SEED),--seed $(SEED)) \
+demo: data envs ## Label Studio with handwritten digits, the rare ones first (HEADLESS=1 [SEED=n|SEEDS=5]), or TASK=detection DATA=...
+	@$(BIN)/python -m demo.run --task $(TASK) $(if $(DATA),--data "$(DATA)") $(if $(TAIL),--tail "$(TAIL)") \
+		$(if $(TILES),--tiles $(TILES)) $(if $(PICTURES),--pictures $(PICTURES)) \
+		$(if $(LABELS),--labels $(LABELS)) $(if $(HEADLESS),--headless) $(if $(SEED),--seed $(SEED)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(LABEL_STUDIO_PORT),--label-studio-port $(LABEL_STUDIO_PORT)) \
 		--port $(PORT)
+
+# First of all: what is missing is said before minutes of downloads.
+data:
+ifeq ($(TASK),detection)
+	@test -n "$(DATA)" -a -e "$(DATA)" || { echo "$$DATA_WANTED" >&2; exit 2; }
+else ifneq ($(TASK),digits)
+	@echo "demo: found TASK=$(TASK), expected digits or detection" >&2; exit 2
+endif
+
+define DATA_WANTED
+demo: TASK=detection needs DATA=FOLDER_OR_ZIP, found $(if $(DATA),no $(DATA),none).
+It is to hold pictures with boxes, as VOC (an XML file for each picture, beside it or in a folder such as
+annotations/) or as COCO (a JSON file with images, annotations and categories). Also:
+  TAIL=names       the rare classes, comma-separated; else those with less than 0.3 of the mean number of boxes
+  TILES=n          cut the pictures into tiles of about n px, 0: never; else only large ones that are all alike
+  PICTURES=n       at most n to label (400)
+  HEADLESS=1       label by itself and judge; SEED=n chooses the pictures, LABELS=n how many
+endef
+export DATA_WANTED
 
 check: lint ## format, lint, types, import borders and the quick tests (under 2 minutes)
 	@echo "[check] tests"

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from backend.errors import BackendError
 from backend.project_settings import effective
-from backend.projects import ProjectStores
+from backend.projects import ProjectStore, ProjectStores
 from backend.reconcile.made_with import miner_config
+from backend.reconcile.state import SyncState
 from backend.settings import Settings
 from backend.stored_labels import stored_labels
 from models.config import BacktestConfig
 from models.recipes.backtest import backtest
 from models.recipes.backtest_report import BacktestReport
 from models.scorers import SCORERS
+from models.tasks.base import DETECTION
 from models.types import Progress, no_progress
 
 
@@ -55,13 +58,14 @@ def backtest_project(
 
     Raises:
         NotConnected: where the project is not connected.
-        BackendError: where nothing is stored yet, or the mirror cannot be read.
+        BackendError: where nothing is stored yet, the mirror cannot be read, or boxes are drawn.
         ConfigError: where a scorer is in no table.
         NoTailClass: if no class is in the tail, or all are.
         NotEnoughLabels: with how many there are and how many are needed.
     """
     store = ProjectStores(settings.data_dir, settings.label_studio_url).connected(project_id)
     own = effective(settings, store)
+    _refuse_boxes(store, project_id)
     stored = stored_labels(store, own)
     names = stored.classes.names
     report = backtest(
@@ -82,3 +86,12 @@ def backtest_project(
         labels_by_class=dict(zip(names, counts, strict=True)),
         report=report,
     )
+
+
+def _refuse_boxes(store: ProjectStore, project_id: int) -> None:
+    sync = store.read("sync.json", SyncState)
+    if sync is not None and sync.task == DETECTION:
+        raise BackendError(
+            f"project {project_id} draws boxes (RectangleLabels); backtest replays projects of "
+            "Choices only, one class an image"
+        )

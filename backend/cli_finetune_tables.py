@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from models.tasks.base import DETECTION
 
 if TYPE_CHECKING:
     from backend.evaluate_versions import Evaluation, VersionFigures
@@ -15,28 +18,33 @@ if TYPE_CHECKING:
     from backend.reports import FinetuneReport
     from backend.review import LabelReview
     from models.class_metrics import ClassFigures, ClassMetrics
+    from models.detection.coco import BoxFigures, BoxMetrics
     from models.recipes.finetune_backbone import Outcome
 
 _MOST_CLASSES = 30
 
 
 def verdict_table(outcome: Outcome) -> RenderableType:
-    """Recall of each class before and after, and why it was promoted or not."""
+    """Recall (of boxes: AP) of each class before and after, and why it was promoted or not."""
     verdict = outcome.verdict
     style = "bold green" if verdict.promoted else "bold yellow"
     parts: list[RenderableType] = [Text(reason, style) for reason in verdict.reasons[:1]]
     parts += [Text(reason) for reason in verdict.reasons[1:]]
     before, after = verdict.before, verdict.after
     if before is not None and after is not None:
-        table = _table("before", "after", "examples", first="")
-        for name, get in _FIGURES:
-            table.add_row(name, f"{get(before):.3f}", f"{get(after):.3f}", str(before.count))
+        boxes = before.kind == "boxes"
+        table = _table("before", "after", "boxes" if boxes else "examples", first="")
+        for (name, was), now in zip(_means(before).items(), _means(after).values(), strict=True):
+            table.add_row(name, was, now, str(before.count))
         tail = {before.classes[k].name for k in before.tail}
-        pairs = [pair for pair in zip(before.classes, after.classes, strict=True) if pair[0].count]
+        ones: tuple[ClassFigures | BoxFigures, ...] = before.classes
+        others: tuple[ClassFigures | BoxFigures, ...] = after.classes
+        pairs = [pair for pair in zip(ones, others, strict=True) if pair[0].count]
         pairs.sort(key=lambda pair: pair[0].name not in tail)
         for old, new in pairs[:_MOST_CLASSES]:
-            rare = " (rare)" if old.name in tail else ""
-            table.add_row(f"recall of {old.name}{rare}", _recall(old), _recall(new), str(old.count))
+            name = f"{'AP' if boxes else 'recall'} of {old.name}"
+            name += " (rare)" if old.name in tail else ""
+            table.add_row(name, _of_class(old), _of_class(new), str(old.count))
         if len(pairs) > _MOST_CLASSES:
             table.add_row(f"and {len(pairs) - _MOST_CLASSES} more classes", "", "", "")
         parts.append(table)
@@ -95,14 +103,15 @@ def evaluation_tables(found: Evaluation) -> RenderableType:
     """All versions on the held-out labels; all fine-tunes below."""
     parts: list[RenderableType] = [
         Text(
-            f"{found.held_out} labels of project {found.project} are held out: "
+            f"{found.held_out} labeled images of project {found.project} are held out: "
             f"{_counts(found.held_out_by_class)}"
         )
     ]
-    table = _table("frozen model", *(name for name, _ in _FIGURES), *found.tail, first="version")
+    means = _BOX_FIGURES if found.task == DETECTION else _FIGURES
+    table = _table("frozen model", *means, *found.tail, first="version")
     notes = []
     for row in found.versions:
-        table.add_row(*_version(row, found.tail))
+        table.add_row(*_version(row, tuple(means), found.tail))
         if row.why_not:
             notes.append(f"{row.name}: {row.why_not}")
         if row.seen:
@@ -159,31 +168,52 @@ def review_table(found: LabelReview) -> RenderableType:
     return Group(*parts)
 
 
-_FIGURES: tuple[tuple[str, Callable[[ClassMetrics], float]], ...] = (
-    ("balanced accuracy", lambda figures: figures.balanced_accuracy),
-    ("geometric mean", lambda figures: figures.geometric_mean),
-    ("macro F1", lambda figures: figures.macro_f1),
+_FIGURES: Mapping[str, Callable[[ClassMetrics], float | None]] = MappingProxyType(
+    {
+        "balanced accuracy": lambda figures: figures.balanced_accuracy,
+        "geometric mean": lambda figures: figures.geometric_mean,
+        "macro F1": lambda figures: figures.macro_f1,
+    }
+)
+_BOX_FIGURES: Mapping[str, Callable[[BoxMetrics], float | None]] = MappingProxyType(
+    {
+        "AP of the rare": lambda figures: figures.tail_ap,
+        "AR of the rare": lambda figures: figures.tail_ar,
+        "mean AP": lambda figures: figures.mean_ap,
+        "at IoU .50": lambda figures: figures.mean_ap_50,
+        "mean AR": lambda figures: figures.mean_ar,
+    }
 )
 
 
-def _version(row: VersionFigures, tail: Iterable[str]) -> list[str | Text]:
+def _means(figures: ClassMetrics | BoxMetrics) -> dict[str, str]:
+    """Figures over all classes, by name."""
+    if figures.kind == "boxes":
+        found = {name: get(figures) for name, get in _BOX_FIGURES.items()}
+    else:
+        found = {name: get(figures) for name, get in _FIGURES.items()}
+    return {name: "" if value is None else f"{value:.3f}" for name, value in found.items()}
+
+
+def _version(row: VersionFigures, means: tuple[str, ...], tail: Iterable[str]) -> list[str | Text]:
     name = Text(f"{row.name} (active)" if row.active else row.name, "bold" if row.active else "")
     figures = row.figures
     if figures is None:
-        return [name, row.frozen_model, *("" for _ in _FIGURES), *("" for _ in tail)]
-    by_name = {one.name: one for one in figures.classes}
+        return [name, row.frozen_model, *("" for _ in means), *("" for _ in tail)]
+    by_name: dict[str, ClassFigures | BoxFigures] = {one.name: one for one in figures.classes}
     return [
         name,
         row.frozen_model,
-        *(f"{get(figures):.3f}" for _, get in _FIGURES),
-        *(_recall(by_name[one]) if one in by_name else "" for one in tail),
+        *_means(figures).values(),
+        *(_of_class(by_name[one]) if one in by_name else "" for one in tail),
     ]
 
 
-def _recall(figures: ClassFigures) -> str:
-    if figures.recall is None:
+def _of_class(figures: ClassFigures | BoxFigures) -> str:
+    """Recall, or AP, with its interval."""
+    if figures.worth is None:
         return "none held out"
-    return f"{figures.recall:.2f} ({figures.low:.2f}-{figures.high:.2f})"
+    return f"{figures.worth:.2f} ({figures.low:.2f}-{figures.high:.2f})"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from backend.score_files import FileScore
 
 _LISTED = 20
+_NOTED = 5
 _WORTH_SAYING = 0.5  # bound on the share of the rare that are left
 _MAY_STOP = 0.1
 
@@ -93,10 +94,16 @@ def _project(status: ProjectStatus) -> Table:
         f"{labels.total}, {labels.since_fit} since the last fit; {labels.skipped} skipped, "
         f"{labels.conflicts} in conflict",
     )
-    table.add_row("by class", _counts(labels.by_class))
+    if labels.images_by_class:
+        table.add_row("boxes by class", _counts(labels.by_class))
+        table.add_row("images by class", _counts(labels.images_by_class))
+    else:
+        table.add_row("by class", _counts(labels.by_class))
     table.add_row("by origin", _counts(labels.by_origin))
     if labels.unknown:
         table.add_row("not in config", Text(_counts(labels.unknown), "yellow"))
+    for line in note_words(status):
+        table.add_row("boxes", Text(line, "yellow"))
     table.add_row("rare classes", ", ".join(status.tail) or "none")
     if status.unlearnable:
         table.add_row("without labels", Text(", ".join(status.unlearnable), "yellow"))
@@ -118,6 +125,16 @@ def _project(status: ProjectStatus) -> Table:
         words = f"{status.pinned}, activated by hand; `rarefirst versions follow` ends that"
         table.add_row("pinned", words)
     return table
+
+
+def note_words(status: ProjectStatus) -> list[str]:
+    """What of annotations is not taken as it is: the first tasks, and how many more there are."""
+    shown = status.notes[:_NOTED]
+    lines = [f"task {it.task}: {'; '.join(it.notes)}" for it in shown]
+    more = status.noted - len(shown)
+    if more > 0:
+        lines.append(f"and {more} more tasks; `rarefirst status --json` has the first 200")
+    return lines
 
 
 def rare_left_words(found: RareLeftReport) -> list[str]:

@@ -17,6 +17,7 @@ from backend.mirror import FeatureTable, TaskTable
 from backend.mirror_reader import MirrorReader
 from backend.project_settings import effective
 from backend.projects import ProjectStores
+from backend.reconcile.context import shown
 from backend.reconcile.frozen_models import known_state
 from backend.reconcile.made_with import KEY
 from backend.reconcile.order import draw_of, window
@@ -24,7 +25,7 @@ from backend.reconcile.state import LabelSnapshot
 from backend.settings import Settings
 from backend.versions import VersionFolder, VersionRow, frozen_model_of
 from models.errors import ModelError
-from models.recipes.fit_miner import Miner
+from models.recipes.load_miner import load_miner
 from models.registry import Version
 from models.types import FloatArray, RankedQueue
 
@@ -49,7 +50,7 @@ class LabelDifference(BaseModel):
     """Labels of ``b``'s snapshot against those of ``a``'s, counted.
 
     Attributes:
-        added, removed: by class.
+        added, removed: by class, of boxes by the classes of an image.
         changed: by ``from -> to``.
     """
 
@@ -127,18 +128,20 @@ def compare_versions(settings: Settings, project_id: int, a: str, b: str) -> Com
         frozen_model=_pairs(frozen_model_of(store, first), frozen_model_of(store, second)),
         tail=Pair(a=list(first.card.tail), b=list(second.card.tail)),
         classes=Pair(a=list(first.card.classes), b=list(second.card.classes)),
-        labels=label_difference(*(snapshot.as_dict() for snapshot in snapshots)),
+        labels=label_difference(*snapshots),
         order=_likeness(effective(settings, store), folder, (first, second), snapshots),
     )
 
 
-def label_difference(a: Mapping[int, str], b: Mapping[int, str]) -> LabelDifference:
-    """What became of the labels between two snapshots."""
+def label_difference(before: LabelSnapshot, after: LabelSnapshot) -> LabelDifference:
+    """What became of the labels between two snapshots; boxes that moved are changed labels."""
+    a, b = before.as_dict(), after.as_dict()
+    old, new = before.in_words(), after.in_words()
     both = a.keys() & b.keys()
     return LabelDifference(
-        added=dict(Counter(b[i] for i in b.keys() - a.keys())),
-        removed=dict(Counter(a[i] for i in a.keys() - b.keys())),
-        changed=dict(Counter(f"{a[i]} -> {b[i]}" for i in both if a[i] != b[i])),
+        added=dict(Counter(new[i] for i in b.keys() - a.keys())),
+        removed=dict(Counter(old[i] for i in a.keys() - b.keys())),
+        changed=dict(Counter(f"{old[i]} -> {new[i]}" for i in both if a[i] != b[i])),
         same=sum(a[i] == b[i] for i in both),
     )
 
@@ -212,14 +215,13 @@ def _order(
     pool: NDArray[np.int64],
 ) -> tuple[RankedQueue, FloatArray]:
     """The first places of a version's order over the pool, and the rarity of each of the pool."""
-    miner = Miner.load(version.path)
+    miner = load_miner(version.path)
     table = tables[version.card.backbone_fingerprint]
     state = known_state(folder.store, version.card.backbone_fingerprint)
-    head = state.classes if state is not None else ()
     ids = tasks.ids[table.embedded(tasks)]
     queue, judgement = window(
         miner,
-        table.examples(ids, head=head, classes=version.card.classes),
+        shown(table.examples(ids), state, version.card.classes),
         fitted_on=np.asarray(snapshot.ids, dtype=np.int64),
         open_ids=pool,
         size=max(*_FIRST, settings.top_k),

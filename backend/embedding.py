@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from backend.errors import LabelStudioUnavailable, MediaError, Unauthorized
-from models.backbones import Backbone
 from models.backbones.images import open_image
 from models.errors import DamagedImage, ImageError
+from models.tasks.base import FrozenModel
 from models.types import Progress, no_progress
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Embedded:
     Attributes:
         ids: (N,) int64 in the order asked for.
         features: (N, D) float32.
-        logits: (N, K) float32, or None where the backbone has no head over the project's classes.
+        logits: (N, W) float32, what else the frozen model says, or None where it says nothing.
         failures: id -> the reason, for images that could not be read.
         retryable: ids of those failures that another try may mend.
         damaged: ids of those whose file came and could not be decoded.
@@ -49,7 +49,7 @@ class Embedded:
 
 
 def embed(
-    backbone: Backbone,
+    backbone: FrozenModel,
     ids: Sequence[int],
     load: Callable[[int], bytes],
     *,

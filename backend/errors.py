@@ -184,7 +184,7 @@ class UnsupportedLabelConfig(BackendError):
 
     Attributes:
         found: tags of the config.
-        supported: tags that we serve.
+        supported: combinations of tags that we serve.
     """
 
     code = "unsupported_label_config"
@@ -195,7 +195,7 @@ class UnsupportedLabelConfig(BackendError):
         self.supported = tuple(supported)
         super().__init__(
             f"{reason}; tags found: {', '.join(self.found) or 'none'}; "
-            f"supported: {' + '.join(self.supported)}"
+            f"supported: {', or '.join(self.supported)}"
         )
 
 

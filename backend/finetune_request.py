@@ -6,21 +6,23 @@ The loop owns the work: a wish is a small file in the project's folder, which it
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from backend.errors import BackendError
+from backend.finetune_config import strategy_of, unknown_strategy
 from backend.finetunes import Finetune, Finetunes, Wish
 from backend.heartbeat import STALE_S, heartbeat_age_s
 from backend.jobs import Jobs
 from backend.project_settings import effective
 from backend.projects import ProjectStore
+from backend.reconcile.state import SyncState
 from backend.reports import FinetuneReport, ProjectReport
 from backend.settings import Settings
 from backend.status import RunningFinetune, running_finetune
+from models.tasks import class_counts
 
 if TYPE_CHECKING:
     from models.recipes.finetune_backbone import Outcome
@@ -33,7 +35,8 @@ class FinetunePreview(BaseModel):
 
     Attributes:
         frozen_model: how the model that it would begin from came to be.
-        learned: labels that it would learn from, by class; held_out: those it is judged on.
+        learned: labels (of boxes: boxes) that it would learn from, by class; held_out: those it is
+            judged on.
         fair: of those the ones that the frozen model was not trained on, by class: what counts.
         due: the loop begins one by itself with its next round.
         why: why it is due, or would be begun; why_not: what it waits for.
@@ -99,10 +102,11 @@ def preview(
     from backend.stored_project import StoredProject
 
     project = StoredProject(settings, project_id)
-    _known(strategy or project.settings.finetune_strategy)
+    task = project.sync.task
+    _known(strategy_of(project.settings, task, strategy), task)
     labels, state = project.labels(), project.backbone_state
     wish = Wish(what="start", strategy=strategy, epochs=epochs)
-    config = config_of(project.settings, wish)
+    config = config_of(project.settings, wish, task)
     away = held_out_of(labels)
     known = frozenset[int]() if state is None else trained_on(project.store, state)
     pin = pinned(project.store)
@@ -126,10 +130,10 @@ def preview(
         device=config.device,
         frozen_model=state.how if state is not None else "",
         tail=tuple(name for name in project.tail.names if name in project.sync.classes),
-        learned=_counts(project.sync.classes, (labels[i] for i in labels.keys() - set(away))),
-        held_out=_counts(project.sync.classes, (labels[i] for i in away)),
+        learned=_counts(project.sync, (labels[i] for i in labels.keys() - set(away))),
+        held_out=_counts(project.sync, (labels[i] for i in away)),
         fair=_counts(
-            project.sync.classes,
+            project.sync,
             (labels[i] for i in away if known is not None and i not in known),
         ),
         due=bool(due),
@@ -165,7 +169,8 @@ def ask_for_finetune(
         raise BackendError(
             "RAREFIRST_FINETUNE is off for this project; expected auto or on for a fine-tune"
         )
-    _known(strategy or own.finetune_strategy)
+    task = (store.read("sync.json", SyncState) or SyncState()).task
+    _known(strategy_of(own, task, strategy), task)
     kept = Finetunes(store)
     current = kept.current()
     if current is not None and (strategy, epochs) != (None, None):
@@ -179,14 +184,11 @@ def ask_for_finetune(
     return _asked(settings, store, project_id)
 
 
-def _known(strategy: str) -> None:
-    """Raises BackendError where there is no such strategy."""
-    from models.rebalancing import STRATEGIES
-
-    if strategy not in STRATEGIES:
-        raise BackendError(
-            f"found no strategy {strategy!r}; expected one of {', '.join(STRATEGIES)}"
-        )
+def _known(strategy: str, task: str) -> None:
+    """Raises BackendError where there is no such strategy for a kind of labels."""
+    unknown = unknown_strategy(strategy, task)
+    if unknown:
+        raise BackendError(unknown)
 
 
 def cancel_finetune(settings: Settings, project_id: int) -> FinetuneAsked:
@@ -310,6 +312,6 @@ def _hindrance(store: ProjectStore) -> str:
     return next(about, report.next if report is not None else "the loop has not looked yet")
 
 
-def _counts(classes: tuple[str, ...], names: Iterable[str]) -> dict[str, int]:
-    counts = Counter(names)
-    return {name: counts[name] for name in classes if counts[name]}
+def _counts(sync: SyncState, labels: Iterable[str]) -> dict[str, int]:
+    counts = class_counts(sync.task, labels)
+    return {name: counts[name] for name in sync.classes if counts[name]}

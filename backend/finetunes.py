@@ -19,7 +19,6 @@ import os
 import re
 import shutil
 import time
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -29,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from backend.files import write_atomically
 from backend.projects import ProjectStore
 from models.config import FinetuneConfig
+from models.tasks.base import CLASSIFICATION
 
 Model = TypeVar("Model", bound=BaseModel)
 RunState = Literal["running", "promoted", "rejected", "cancelled", "failed", "superseded"]
@@ -50,7 +50,8 @@ class FinetuneRun(BaseModel):
         asked: a person asked for it.
         incumbent: fingerprint of the frozen model that it starts from and is judged against.
         classes: the label config's, in its order; tail: those that are rare.
-        labels: class name by task id: every usable label.
+        task: which kind of labels they are.
+        labels: label by task id, as the mirror keeps it: every usable one.
         held_out: tasks that nothing is trained on.
         seen: tasks that the incumbent was trained on, of those in ``labels``.
         threads: of torch in the child process, so that a resumed run comes to the same bits.
@@ -65,6 +66,7 @@ class FinetuneRun(BaseModel):
     incumbent: str
     classes: tuple[str, ...]
     tail: tuple[str, ...] = ()
+    task: str = CLASSIFICATION
     labels: dict[int, str]
     held_out: tuple[int, ...] = ()
     seen: tuple[int, ...] = ()
@@ -72,12 +74,6 @@ class FinetuneRun(BaseModel):
     seed: int = 0
     threads: int = 1
     max_pixels: int
-
-    @property
-    def held_out_by_class(self) -> dict[str, int]:
-        """Held-out labels by class, in the config's order."""
-        counts = Counter(self.labels[i] for i in self.held_out)
-        return {name: counts[name] for name in self.classes if counts[name]}
 
 
 class FinetuneRecord(BaseModel):
@@ -88,7 +84,8 @@ class FinetuneRecord(BaseModel):
             ``superseded`` where the frozen model that it started from is not the active one.
         reasons: sentences for a person; the first says what was decided.
         compared: what the verdict rests on.
-        before, after: balanced accuracy of the two networks, None where none was measured.
+        before, after: what the two networks are worth (balanced accuracy; of detectors the mean
+            AP of the rare classes), None where nothing was measured.
         failure: why the last try ended before its time; empty where it did not.
         retry_s: when the next try is, Unix seconds.
         tries: how many have failed.
@@ -147,11 +144,23 @@ class ChildFailure(BaseModel):
 
 
 class Figures(BaseModel):
-    """What a network was found to be worth, in short."""
+    """What a network was found to be worth, in short: of a classifier the first, else the others.
+
+    Attributes:
+        tail_ap: mean AP of the rare classes; mean_ap: of all.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    balanced_accuracy: float
+    balanced_accuracy: float | None = None
+    tail_ap: float | None = None
+    mean_ap: float | None = None
+
+    @property
+    def worth(self) -> float | None:
+        """By what networks are compared."""
+        told = (self.balanced_accuracy, self.tail_ap, self.mean_ap)
+        return next((figure for figure in told if figure is not None), None)
 
 
 class StoredVerdict(BaseModel):

@@ -18,7 +18,7 @@ from models.types import Examples, Judgement
 
 if TYPE_CHECKING:
     from backend.embedding import Embedded
-    from models.backbones import Backbone
+    from models.tasks.base import FrozenModel, Task
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class Judge:
         tail: its tail classes.
         backbone: the frozen model that its features come from.
         miner: what was fitted on them.
+        task: the kind of labels that both are for.
     """
 
     def __init__(
@@ -66,14 +67,16 @@ class Judge:
         version: str,
         classes: tuple[str, ...],
         tail: tuple[str, ...],
-        backbone: Backbone,
+        backbone: FrozenModel,
         miner: Mines,
+        task: Task,
     ) -> None:
         self.version = version
         self.classes = classes
         self.tail = tail
         self._backbone = backbone
         self._miner = miner
+        self._task = task
         # The frozen model hands its features out through a hook: one forward pass at a time.
         self._lock = threading.Lock()
 
@@ -84,9 +87,9 @@ class Judge:
         Raises:
             NothingToJudgeWith: saying what is missing.
         """
-        from models.backbones import Backbone
+        from backend.reconcile.frozen_models import folder_of, task_of_model
         from models.errors import ModelError
-        from models.recipes.fit_miner import Miner
+        from models.recipes.load_miner import load_miner
         from models.registry import VersionRegistry
 
         registry = VersionRegistry(store.path("versions"))
@@ -97,14 +100,14 @@ class Judge:
                     "no version was fitted yet; `rarefirst status` says what it waits for"
                 )
             card = found.card
+            task = task_of_model(store, card.backbone_fingerprint)
             return cls(
                 version=found.name,
                 classes=tuple(card.classes),
                 tail=tuple(card.tail),
-                backbone=Backbone.load(
-                    store.path("backbones", card.backbone_fingerprint[:16]), device=device
-                ),
-                miner=Miner.load(found.path),
+                backbone=task.load(folder_of(store, card.backbone_fingerprint), device=device),
+                miner=load_miner(found.path),
+                task=task,
             )
         except (ModelError, OSError) as error:
             name = version or "the active version"
@@ -138,7 +141,7 @@ class Judge:
                 ids,
                 load,
                 max_pixels=max_pixels,
-                batch=batch,
+                batch=min(batch, self._task.at_once),
                 threads=threads,
                 should_stop=should_stop,
             )
@@ -146,12 +149,11 @@ class Judge:
         return Judged(judgement, embedded.failures)
 
     def _examples(self, embedded: Embedded) -> Examples:
-        """With original logits in the order of the config's classes, where each has one."""
-        logits, names = embedded.logits, self._backbone.class_names
-        if logits is not None and names and set(self.classes) <= set(names):
-            columns = [names.index(name) for name in self.classes]
-            return Examples(embedded.ids, embedded.features, logits[:, columns])
-        return Examples(embedded.ids, embedded.features, None)
+        return self._task.shown(
+            Examples(embedded.ids, embedded.features, embedded.logits),
+            head=self._backbone.class_names or (),
+            classes=self.classes,
+        )
 
 
 class Judges:

@@ -22,6 +22,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from models.tasks import is_usable
+from models.tasks.base import CLASSIFICATION
 from models.types import Examples
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: ``other``: annotated, but without a choice made with the control that we serve.
+#: ``other``: annotated, but with nothing made with a control that we serve.
 LabelState = Literal["unlabeled", "labeled", "conflict", "skipped", "other"]
 
 _TASKS = pa.schema(
@@ -63,7 +65,8 @@ class MirroredTask:
         id: Label Studio's task id.
         uri: where its image is, as stored in ``task.data``; empty where there is none.
         state: what the vote over its annotations came to.
-        label: the label that won, empty unless ``state`` is ``labeled``.
+        label: the label that won, empty unless ``state`` is ``labeled``; of boxes their text
+            (``models.detection.boxes.to_text``).
         annotations: annotations that count (skips left out).
     """
 
@@ -96,11 +99,18 @@ class TaskTable:
         """Rows of the tasks in one state."""
         return np.flatnonzero(self.states == state)
 
-    def usable_labels(self, classes: Collection[str]) -> dict[int, str]:
-        """Labels among some classes, by task id."""
+    def usable_labels(self, classes: Collection[str], task: str = CLASSIFICATION) -> dict[int, str]:
+        """Labels that say something of some classes, by task id.
+
+        Args:
+            classes: the label config's.
+            task: which kind of labels; see ``models.tasks``.
+        """
         rows, known = self.rows(state="labeled"), frozenset(classes)
         return {
-            int(self.ids[row]): str(self.labels[row]) for row in rows if self.labels[row] in known
+            int(self.ids[row]): str(self.labels[row])
+            for row in rows
+            if is_usable(task, self.labels[row], known)
         }
 
 
@@ -112,7 +122,8 @@ class FeatureTable:
         ids: (N,) int64.
         digests: (N,) str objects: which image the features are of.
         vectors: (N, D) float16.
-        logits: (N, K) float32, or None where the backbone has no head over the project's classes.
+        logits: (N, W) float32, what else the frozen model says of each, or None where it says
+            nothing: W = K logits of a classifier, or J * (6 + K) numbers of J detections.
     """
 
     ids: NDArray[np.int64]
@@ -130,23 +141,11 @@ class FeatureTable:
         at = np.minimum(np.searchsorted(self.ids, tasks.ids), len(self) - 1)
         return np.flatnonzero((self.ids[at] == tasks.ids) & (self.digests[at] == tasks.digests))
 
-    def examples(
-        self, ids: NDArray[np.int64], *, head: tuple[str, ...], classes: tuple[str, ...]
-    ) -> Examples:
-        """A view of the tasks named, which must be here: no features are copied.
-
-        Args:
-            ids: (N,) ascending.
-            head: the classes that the columns of ``logits`` tell apart; may be empty.
-            classes: those wanted, in order; without logits where the head lacks one.
-        """
+    def examples(self, ids: NDArray[np.int64]) -> Examples:
+        """A view of the tasks named, ascending, which must be here: nothing is copied."""
         at = np.searchsorted(self.ids, ids)
         whole = len(at) == len(self) and bool((np.diff(at) == 1).all())
-        logits = None
-        if self.logits is not None and head and set(classes) <= set(head):
-            columns = [head.index(name) for name in classes]
-            logits = self.logits if head == classes else self.logits[:, columns]
-        return Examples(ids, self.vectors, logits, at=None if whole else at)
+        return Examples(ids, self.vectors, self.logits, at=None if whole else at)
 
 
 class Mirror:
@@ -245,7 +244,7 @@ class Mirror:
         vectors: NDArray[np.floating],
         logits: NDArray[np.floating] | None,
     ) -> None:
-        """Append features (N, D) and original logits (N, K) of one backbone."""
+        """Append features (N, D) and what else one frozen model says, (N, W)."""
         width = vectors.shape[1]
         classes = 0 if logits is None else logits.shape[1]
         schema = _feature_schema(width, classes)

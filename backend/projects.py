@@ -138,6 +138,8 @@ class PublishedScores:
         rarity: (N,) float32 in [0, 1].
         predicted: (N,) int64 index into ``classes``; confidence: (N,) float32 in [0, 1].
         classes: the class names.
+        boxes: (N, J, 6) float32 x0, y0, x1, y1 as shares of the picture, class, confidence, which
+            is 0 where there is no box; None where none are shown.
         reasons: why a task of the queue stands there, by task id.
     """
 
@@ -151,6 +153,7 @@ class PublishedScores:
         classes: tuple[str, ...],
         queue: NDArray[np.int64],
         reasons: tuple[str, ...],
+        boxes: NDArray[np.floating] | None = None,
     ) -> None:
         self.ids = ids
         # As they are stored, so that what is told later is what was published.
@@ -158,6 +161,7 @@ class PublishedScores:
         self.predicted = predicted
         self.confidence = np.asarray(confidence, dtype=np.float32)
         self.classes = classes
+        self.boxes = None if boxes is None else np.asarray(boxes, dtype=np.float32)
         self.queue = queue
         self.reasons = dict(zip(queue.tolist(), reasons, strict=True))
         # A dictionary of a million tasks takes twenty times the memory of this.
@@ -173,14 +177,16 @@ class PublishedScores:
 
     def save(self, folder: Path) -> None:
         """Write ``scores.npz`` and ``scores.json`` into ``folder``."""
-        np.savez(
-            folder / "scores.npz",
-            ids=self.ids.astype(np.int64),
-            rarity=self.rarity.astype(np.float32),
-            predicted=self.predicted.astype(np.int64),
-            confidence=self.confidence.astype(np.float32),
-            queue=self.queue.astype(np.int64),
-        )
+        arrays: dict[str, NDArray[np.generic]] = {
+            "ids": self.ids.astype(np.int64),
+            "rarity": self.rarity.astype(np.float32),
+            "predicted": self.predicted.astype(np.int64),
+            "confidence": self.confidence.astype(np.float32),
+            "queue": self.queue.astype(np.int64),
+        }
+        if self.boxes is not None:
+            arrays["boxes"] = self.boxes
+        np.savez(folder / "scores.npz", **arrays)  # type: ignore[arg-type]  # none is a flag
         reasons = [self.reasons[int(i)] for i in self.queue]
         (folder / "scores.json").write_text(json.dumps({"classes": self.classes, "why": reasons}))
 
@@ -195,6 +201,7 @@ class PublishedScores:
                 predicted=arrays["predicted"],
                 confidence=arrays["confidence"],
                 queue=arrays["queue"],
+                boxes=arrays.get("boxes"),
                 classes=tuple(words["classes"]),
                 reasons=tuple(words["why"]),
             )

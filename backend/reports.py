@@ -65,8 +65,10 @@ class FinetuneReport(BaseModel):
     strategy: str = ""
     labels: int = Field(0, description="labels that it was trained on")
     held_out: int = Field(0, description="labels that it was judged on")
-    before: float | None = Field(None, description="balanced accuracy of the model before")
-    after: float | None = Field(None, description="balanced accuracy of what was trained")
+    before: float | None = Field(
+        None, description="what the model before was worth: balanced accuracy; of boxes AP"
+    )
+    after: float | None = Field(None, description="the same of what was trained")
     reasons: tuple[str, ...] = Field((), description="what was decided, and why")
 
 
@@ -97,7 +99,13 @@ class ProjectReport(BaseModel):
     conflicts: int = 0
     embedded: int = 0
     failed: dict[str, int] = Field(default_factory=dict, description="reason -> images")
-    labels_by_class: dict[str, int] = Field(default_factory=dict)
+    labels_by_class: dict[str, int] = Field(
+        default_factory=dict, description="of boxes: how many boxes of each class"
+    )
+    images_by_class: dict[str, int] = Field(
+        default_factory=dict, description="of boxes: how many images hold each class"
+    )
+    noted: int = Field(0, description="tasks whose annotations are not taken as they are")
     labels_by_origin: dict[str, int] = Field(
         default_factory=dict, description="initial, queue, diversity, control -> labels"
     )
@@ -127,7 +135,9 @@ class RoundEntry(BaseModel):
     reason: str
     labels_by_class: dict[str, int]
     labels_by_origin: dict[str, int]
-    rare_found: int = Field(0, description="labels of tail classes")
+    rare_found: int = Field(
+        0, description="labels of tail classes; of boxes: images, once for each such class"
+    )
     queue_labeled: int = Field(0, description="labeled tasks of the queue that was served")
     queue_rare: int = Field(0, description="those of them that were rare")
     version: str = ""

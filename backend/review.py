@@ -10,13 +10,15 @@ from backend.errors import BackendError, MissingConfiguration
 from backend.finetunes import Finetune, Finetunes
 from backend.settings import Settings
 from backend.stored_project import StoredProject
+from models.detection.boxes import from_text
+from models.tasks.base import DETECTION
 
 if TYPE_CHECKING:
     from backend.labelstudio.records import View
 
 
 class DoubtedLabel(BaseModel):
-    """One label; shares are of 1."""
+    """One label; shares are of 1. Of boxes: how many there are of each class, and were found."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -81,7 +83,7 @@ def review_project(settings: Settings, project_id: int, *, tab: bool = False) ->
         labels=tuple(
             DoubtedLabel(
                 task=doubt.id,
-                label=doubt.label,
+                label=_shown(doubt.label, project.sync.task),
                 instead=doubt.instead,
                 label_share=doubt.label_share,
                 instead_share=doubt.instead_share,
@@ -92,6 +94,14 @@ def review_project(settings: Settings, project_id: int, *, tab: bool = False) ->
         looked_at=len(review.suspects) - len(standing),
         tab=view.id if view is not None else None,
     )
+
+
+def _shown(label: str, task: str) -> str:
+    if task != DETECTION:
+        return label
+    from models.recipes.review_boxes import counted
+
+    return counted(box.label for box in from_text(label) if box.label is not None)
 
 
 def _last_reviewed(project: StoredProject) -> Finetune:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from backend.cores import usable_cores
 from backend.errors import BackendError, MediaError
 from backend.judging import Judge, NothingToJudgeWith
+from backend.preannotation import class_of
 from backend.projects import ProjectStores
 from backend.settings import Settings
 from models.image_kinds import SUFFIXES
@@ -105,7 +106,7 @@ def score_files(settings: Settings, project_id: int, paths: Sequence[Path]) -> F
             FileScore(
                 file=str(files[index]),
                 rarity=float(found.rarity[row]),
-                predicted=judge.classes[int(found.predicted[row])],
+                predicted=class_of(judge.classes, found, row),
                 confidence=float(found.confidence[row]),
             )
             for row, index in enumerate(found.ids.tolist())

@@ -28,14 +28,15 @@ from backend.jobs import Jobs
 from backend.judging import Judge, Judges, NothingToJudgeWith
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.results import last_place, live_score, predict_answer
-from backend.preannotation import preannotation
+from backend.preannotation import shown
 from backend.project_settings import effective
 from backend.projects import ProjectStore, Publication, PublishedScores
 from backend.schemas import PredictRequest, TaskBody
 from backend.settings import Settings
+from models.types import Judgement
 
 if TYPE_CHECKING:
-    from backend.labelstudio.interface import ImageChoices
+    from backend.labelstudio.interface import Interface
     from backend.labelstudio.media import MediaFetcher
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class _Answer:
     why: dict[int, str] = field(default_factory=dict)
 
     @cached_property
-    def interface(self) -> ImageChoices | None:
+    def interface(self) -> Interface | None:
         """What the label config shows; None where that is nothing we serve."""
         return _interface(self.label_config)
 
@@ -74,13 +75,15 @@ class _Answer:
         """Places without a result."""
         return [place for place in range(len(self.tasks)) if place not in self.results]
 
-    def give(self, place: int, *, rarity: float, label: str, confidence: float) -> None:
-        """Set the result of a place."""
+    def give(
+        self, place: int, said: PublishedScores | Judgement, row: int, classes: Sequence[str]
+    ) -> None:
+        """Set the result of a place to what is said in a row."""
         regions: Sequence[Result] = ()
         if self.preannotate:
-            regions = preannotation(self.interface, label, confidence)
+            regions = shown(self.interface, classes, said, row)
         self.results[place] = predict_answer(
-            live_score(rarity), model_version=self.version, result=regions
+            live_score(float(said.rarity[row])), model_version=self.version, result=regions
         )
 
     def refuse(self, reason: str) -> None:
@@ -153,12 +156,7 @@ class Scoring:
             task_id = answer.tasks[place].id
             row = scores.row(task_id) if task_id is not None else None
             if row is not None:
-                answer.give(
-                    place,
-                    rarity=float(scores.rarity[row]),
-                    label=scores.classes[int(scores.predicted[row])],
-                    confidence=float(scores.confidence[row]),
-                )
+                answer.give(place, scores, row, scores.classes)
 
     def _published_scores(self, store: ProjectStore, name: str) -> PublishedScores | None:
         """Read once a publication and process; two threads at once both read, with one outcome."""
@@ -199,7 +197,7 @@ class Scoring:
         self,
         store: ProjectStore,
         judge: Judge,
-        interface: ImageChoices,
+        interface: Interface,
         answer: _Answer,
         deadline: float,
     ) -> None:
@@ -236,12 +234,7 @@ class Scoring:
         if found is None:
             return
         for row, place in enumerate(found.ids.tolist()):
-            answer.give(
-                place,
-                rarity=float(found.rarity[row]),
-                label=judge.classes[int(found.predicted[row])],
-                confidence=float(found.confidence[row]),
-            )
+            answer.give(place, found, row, judge.classes)
 
     def _fetcher(self) -> MediaFetcher:
         """The image fetcher, made on first need."""
@@ -285,7 +278,7 @@ def load_judge(store: ProjectStore, version: str) -> Judge:
 
 
 @lru_cache(maxsize=16)
-def _interface(label_config: str) -> ImageChoices | None:
+def _interface(label_config: str) -> Interface | None:
     """What a label config shows, or None where that is nothing we serve."""
     # The SDK's parser takes a second to import, which /health must not wait for.
     from backend.labelstudio.interface import parse_label_config

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from backend.mirror_reader import MirrorReader
+from backend.preannotation import class_of
 from backend.projects import ProjectStore, ProjectStores, PublishedScores
 from backend.queue_scores import queue_scores, rarity_of
 from backend.settings import Settings
@@ -25,7 +26,8 @@ class QueueEntry(BaseModel):
         score: what Label Studio orders by, lowest first; None where that is not known any more,
             as are ``rarity``, ``confidence``, ``predicted`` and ``reason`` then.
         rarity: likelihood that the task is of a rare class, in [0, 1].
-        predicted: what the task looks like; confidence: how sure that is, in [0, 1].
+        predicted: what the task looks like, of boxes the surest one's class, empty where nothing
+            is known or there; confidence: how sure that is, in [0, 1].
         reason: why it stands where it stands: ``tail 7``, ``diversity``, ``control`` and so on.
     """
 
@@ -115,7 +117,7 @@ def _entries(task_ids: list[int], scores: PublishedScores | None) -> tuple[Queue
                 task=task,
                 score=value.get(task),
                 rarity=rarity_of(scores, task),
-                predicted="" if row is None else scores.classes[int(scores.predicted[row])],
+                predicted="" if row is None else class_of(scores.classes, scores, row),
                 confidence=None if row is None else float(scores.confidence[row]),
                 reason=scores.reasons.get(task, ""),
             )

@@ -195,7 +195,7 @@ class Settings(BaseSettings):
     )
     preannotate: bool = Field(
         False,
-        description="Publish the predicted class with each score as a pre-annotation.",
+        description="Publish the predicted class, or boxes, with each score as a pre-annotation.",
         json_schema_extra=_PROJECT,
     )
     tail_threshold: float = Field(
@@ -242,12 +242,14 @@ class Settings(BaseSettings):
     # The frozen model.
     backbone: str = Field(
         "cnn4",
-        description="torchvision architecture, cnn4, resnet32, or module:factory of your own.",
+        description="torchvision architecture, cnn4, resnet32, or module:factory of your own; of "
+        "a detector its trunk.",
         json_schema_extra=_PROJECT_BY_NAME,
     )
     weights: str = Field(
         "none",
-        description="DEFAULT (torchvision's), a file, or none: trained on your labels.",
+        description="DEFAULT (torchvision's), a file, or none: trained on your labels. A "
+        "detector's head always is, unless this is the folder of a whole one.",
         json_schema_extra=_PROJECT_BY_NAME,
     )
     feature_layer: str = Field(
@@ -269,6 +271,34 @@ class Settings(BaseSettings):
         description="Optimiser steps of that training.",
         json_schema_extra=_PROJECT,
     )
+    detector_size_px: int = Field(
+        320,
+        ge=64,
+        le=1024,
+        description="Side of a detector's square input, in pixels; a picture is fitted into it.",
+        json_schema_extra=_PROJECT,
+    )
+    detector_steps: int = Field(
+        800,
+        ge=1,
+        le=100_000,
+        description="Optimiser steps of a detector's training on your labels.",
+        json_schema_extra=_PROJECT,
+    )
+    top_detections: int = Field(
+        10,
+        ge=1,
+        le=100,
+        description="Surest detections of an image by which it is judged, and that are shown as "
+        "pre-annotations.",
+        json_schema_extra=_PROJECT,
+    )
+    empty_images: Literal["last", "first"] = Field(
+        "last",
+        description="Where images stand in which a detector finds nothing; first: what it was "
+        "never taught may be in them.",
+        json_schema_extra=_PROJECT,
+    )
     embed_batch: int = Field(64, ge=1, description="Images in one forward pass.")
     embed_chunk: int = Field(
         512, ge=1, description="Images embedded before the loop looks whether labels came."
@@ -282,14 +312,16 @@ class Settings(BaseSettings):
         json_schema_extra=_PROJECT,
     )
     finetune_strategy: str = Field(
-        "balanced_softmax",
-        description="How it is trained on skewed labels (models/rebalancing).",
+        "auto",
+        description="How it is trained on skewed labels (models/rebalancing); auto: "
+        "balanced_softmax, of boxes repeat_factor.",
         json_schema_extra=_PROJECT,
     )
     finetune_layers: Literal["auto", "head", "last_block", "all"] = Field(
         "auto",
         description="What is trained: head, last_block, all, or auto: all of a network that was "
-        "trained on your labels, the last block of given weights.",
+        "trained on your labels, the last block of given weights (of a detector all but its "
+        "trunk).",
         json_schema_extra=_PROJECT,
     )
     finetune_epochs: int = Field(

@@ -16,6 +16,7 @@ from backend.finetunes import Finetunes
 from backend.pinning import pinned
 from backend.project_settings import ProjectSettings, kept
 from backend.projects import ProjectStore, ProjectStores, Publication
+from backend.reconcile.reading_notes import READING_NOTES, ReadingNotes
 from backend.reconcile.state import Failures
 from backend.reports import (
     SERVICE_REPORT,
@@ -49,6 +50,9 @@ class LabelsStatus(BaseModel):
 
     total: int = 0
     by_class: dict[str, int] = Field(default_factory=dict)
+    images_by_class: dict[str, int] = Field(
+        default_factory=dict, description="where boxes are drawn, whose number is in by_class"
+    )
     by_origin: dict[str, int] = Field(default_factory=dict)
     unknown: dict[str, int] = Field(default_factory=dict)
     skipped: int = 0
@@ -66,6 +70,15 @@ class UnreadableImage(BaseModel):
     reason: str
     tries: int
     next_try_at: datetime = Field(description="in the past: as soon as nothing else is to be done")
+
+
+class NotedTask(BaseModel):
+    """A task of whose annotations something is not taken as it is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: int
+    notes: tuple[str, ...]
 
 
 class RunningFinetune(BaseModel):
@@ -109,6 +122,8 @@ class ProjectStatus(BaseModel):
     failed: dict[str, int] = Field(default_factory=dict)
     unreadable: tuple[UnreadableImage, ...] = ()
     labels: LabelsStatus = LabelsStatus()
+    noted: int = Field(0, description="tasks whose annotations are not taken as they are")
+    notes: tuple[NotedTask, ...] = Field((), description="why, of the first 200 of them")
     tail: tuple[str, ...] = ()
     unlearnable: tuple[str, ...] = ()
     rare_left: RareLeftReport = RareLeftReport()
@@ -236,12 +251,15 @@ def _project(store: ProjectStore) -> ProjectStatus | None:
         labels=LabelsStatus(
             total=report.labeled,
             by_class=report.labels_by_class,
+            images_by_class=report.images_by_class,
             by_origin=report.labels_by_origin,
             unknown=report.unknown_labels,
             skipped=report.skipped,
             conflicts=report.conflicts,
             since_fit=report.labels_since_fit,
         ),
+        noted=report.noted,
+        notes=_notes(store),
         tail=report.tail,
         unlearnable=report.unlearnable,
         rare_left=report.rare_left,
@@ -286,6 +304,12 @@ def _unreadable(store: ProjectStore) -> tuple[UnreadableImage, ...]:
         for task_id, failure in kept.by_task.items()
     ]
     return tuple(sorted(images, key=lambda image: (image.next_try_at, image.task)))
+
+
+def _notes(store: ProjectStore) -> tuple[NotedTask, ...]:
+    """What was noted while annotations were read, by task."""
+    kept = store.read(READING_NOTES, ReadingNotes) or ReadingNotes()
+    return tuple(NotedTask(task=task, notes=notes) for task, notes in sorted(kept.by_task.items()))
 
 
 def _publication(published: Publication | None, left: int) -> PublicationStatus | None:

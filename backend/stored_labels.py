@@ -12,7 +12,7 @@ import numpy as np
 from backend.errors import BackendError
 from backend.mirror_reader import MirrorReader
 from backend.projects import ProjectStore
-from backend.reconcile.context import Tail
+from backend.reconcile.context import Tail, shown
 from backend.reconcile.held_out import learnable
 from backend.reconcile.ledger import UNBIASED, Ledger
 from backend.reconcile.state import BackboneState, SyncState
@@ -51,8 +51,10 @@ def stored_labels(store: ProjectStore, settings: Settings) -> StoredLabels:
     Raises:
         BackendError: where nothing is mirrored or embedded yet, or the mirror cannot be read.
     """
-    names = (store.read("sync.json", SyncState) or SyncState()).classes
-    state = store.read("backbone.json", BackboneState)
+    sync = store.read("sync.json", SyncState) or SyncState()
+    names, state = sync.classes, store.read("backbone.json", BackboneState)
+    if state is not None and state.task != sync.task:
+        state = None  # the label config asks for other labels, and has no model yet
     reader = MirrorReader(store.path("mirror"))
     tasks = reader.tasks()
     table = None if state is None else reader.features(state.fingerprint)
@@ -76,7 +78,7 @@ def stored_labels(store: ProjectStore, settings: Settings) -> StoredLabels:
     tail = store.read("tail.json", Tail) or Tail()
     return StoredLabels(
         labeled=LabeledExamples(
-            table.examples(tasks.ids[rows], head=state.classes, classes=names),
+            shown(table.examples(tasks.ids[rows]), state, names),
             np.asarray([index[tasks.labels[row]] for row in rows], dtype=np.int64),
             _own_head(store, state, names),
         ),

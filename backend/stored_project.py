@@ -60,5 +60,6 @@ class StoredProject:
         return self._tasks
 
     def labels(self) -> dict[int, str]:
-        """Labels that the config holds, by task id."""
-        return self.tasks().usable_labels(self.sync.classes)
+        """Labels that say something of the config's classes, by task id."""
+        sync = self.sync
+        return self.tasks().usable_labels(sync.classes, sync.task)

@@ -7,7 +7,6 @@ Studio. What a person wants is one small file (``pinned.json``); the loop brings
 from __future__ import annotations
 
 import re
-from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -248,7 +247,7 @@ def show_version(settings: Settings, project_id: int, name: str) -> VersionDetai
     publications = _publications(store, name)
     try:
         version = folder.load(name)
-        labels = Counter(folder.snapshot(version).labels)
+        labels = folder.snapshot(version).counts()
     except VersionRefused as error:
         if name not in folder.registry.names:
             raise
@@ -281,14 +280,14 @@ def activate_version(settings: Settings, project_id: int, name: str) -> Activate
     store = jobs.stores.connected(project_id)
     folder = VersionFolder(store)
     sync = store.read("sync.json", SyncState) or SyncState()
-    usable(store, folder.registry, name, classes=sync.classes)
+    usable(store, folder.registry, name, sync=sync)
     pin = pinning.pin(store, name)
     with store.lock() as held:
         if held:
             # A round that ended just now may have pruned it, or read another label config.
             sync = store.read("sync.json", SyncState) or SyncState()
             try:
-                version, state = usable(store, folder.registry, name, classes=sync.classes)
+                version, state = usable(store, folder.registry, name, sync=sync)
             except VersionRefused as error:
                 pinning.release(store, name, str(error))
                 raise

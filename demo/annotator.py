@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from demo.label_studio_api import LabelStudioApi
-from demo.project import choice
+from demo.project import Region, choice
 
 
 @dataclass(frozen=True)
@@ -15,13 +15,18 @@ class Labeled:
 
     Attributes:
         task: the task's id.
-        digit: what was chosen.
+        answer: what was given, as the truth has it: a digit, or whatever stands for the regions.
         annotation: the id under which Label Studio keeps it.
     """
 
     task: int
-    digit: str
+    answer: str
     annotation: int
+
+
+def one_choice(digit: str) -> list[Region]:
+    """The regions of a digit."""
+    return [choice(digit)]
 
 
 class Annotator:
@@ -30,16 +35,26 @@ class Annotator:
     Args:
         api: Label Studio as this person sees it.
         project_id: the project.
-        truth: file name of each image to its digit. Only the chosen label ever leaves here.
+        truth: file name of each image to its answer. Only the labels that are given ever leave
+            here.
+        regions: what an answer is in Label Studio; a choice of a digit by default.
     """
 
-    def __init__(self, api: LabelStudioApi, project_id: int, truth: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        api: LabelStudioApi,
+        project_id: int,
+        truth: Mapping[str, str],
+        *,
+        regions: Callable[[str], Sequence[Region]] = one_choice,
+    ) -> None:
         self.api = api
         self.project_id = project_id
         self._truth = truth
+        self._regions = regions
 
     def next_task(self) -> tuple[int, str] | None:
-        """The task that Label Studio serves now and its true digit; None at the end.
+        """The task that Label Studio serves now and its true answer; None at the end.
 
         Asking again before labeling may give the same task: it is locked for this person.
         """
@@ -49,14 +64,14 @@ class Annotator:
         task = answer.json()
         return int(task["id"]), self._truth[file_name(task["data"]["image"])]
 
-    def submit(self, task: int, digit: str) -> Labeled:
+    def submit(self, task: int, answer: str) -> Labeled:
         """Label one task."""
-        answer = self.api.request(
+        stored = self.api.request(
             "POST",
             f"/api/tasks/{task}/annotations/",
-            body={"result": [choice(digit)], "lead_time": 1.0},
+            body={"result": list(self._regions(answer)), "lead_time": 1.0},
         )
-        return Labeled(task, digit, int(answer.json()["id"]))
+        return Labeled(task, answer, int(stored.json()["id"]))
 
     def skip(self, task: int) -> None:
         """Skip one task, as the button does."""

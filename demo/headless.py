@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from demo.annotator import Annotator, Labeled, chosen_digits
 from demo.backend_process import Backend
-from demo.digits import DigitSet
+from demo.job import Job
 from demo.label_studio_api import LabelStudioApi, LabelStudioError
 from demo.queue_watch import NoNewOrderError, reordered, wait_for_queue
 from demo.report import Batch, RunReport
@@ -25,7 +25,7 @@ def label_project(
     api: LabelStudioApi,
     backend: Backend,
     project_id: int,
-    digits: DigitSet,
+    job: Job,
     *,
     seed: int,
     labels: int,
@@ -39,14 +39,14 @@ def label_project(
     Args:
         api: Label Studio as the annotator sees it.
         backend: our running service.
-        project_id: the project of ``digits``.
-        digits: its images and their truth.
-        seed: of the digits, for the report.
+        project_id: the project of ``job``.
+        job: its images and their truth.
+        seed: of the job, for the report.
         labels: how many tasks to label.
         batch_size: labels before each wait for a new order.
         say: shows a line to the person who waits.
     """
-    report = RunReport(seed, project_id, digits.rare, len(digits.pool), digits.rare_in_pool)
+    report = job.report(seed, project_id, job.rare, job.pool, job.rare_in_pool)
     given: list[Labeled] = []
     try:
         backend.connect(project_id)
@@ -58,12 +58,14 @@ def label_project(
             waiting=_now_and_then(backend, project_id, say, every_s=10.0),
         )
         say(f"first queue after {report.first_queue_s:.1f} s: {len(queue.tasks)} tasks in order")
-        annotator = Annotator(api, project_id, digits.truth)
+        annotator = Annotator(api, project_id, job.truth, regions=job.regions)
         say(batch_heading())
         for number in range(1, -(-labels // batch_size) + 1):
+            job.look(api, project_id, report)
             batch = annotator.label(min(batch_size, labels - len(given)))
             given.extend(batch)
-            report.served.extend(label.digit for label in batch)
+            shown = [job.shows(label.answer) for label in batch]
+            report.served.extend(shown)
             done = {label.task for label in given}
             new, wait_s = wait_for_queue(
                 api,
@@ -76,15 +78,15 @@ def label_project(
                 Batch(
                     number,
                     len(given),
-                    sum(label.digit in digits.rare for label in batch),
+                    sum(one in job.rare for one in shown),
                     report.rare_found,
-                    digits.rare_in_pool * len(given) / len(digits.pool),
+                    job.rare_in_pool * len(given) / job.pool,
                     round(wait_s, 2),
                     reordered(queue, new, done, head=HEAD),
                     new.version,
                 )
             )
-            say(batch_line(report.batches[-1], digits.rare_in_pool))
+            say(batch_line(report.batches[-1], job.rare_in_pool))
             queue = new
     except (LabelStudioError, NoNewOrderError, ServiceError) as error:
         report.problem = str(error).splitlines()[0]
@@ -93,14 +95,27 @@ def label_project(
     if len(given) < labels and not report.problem:
         report.problem = f"{len(given)} tasks were served, {labels} were wanted"
     report.served_twice = len(given) - len({label.task for label in given})
-    report.lost = count_lost(api, project_id, given)
+    report.lost = count_lost(api, project_id, given, answers=job.answers)
     return report
 
 
-def count_lost(api: LabelStudioApi, project_id: int, given: list[Labeled]) -> int:
-    """How many of the labels are not in Label Studio as they were given."""
-    stored = {int(str(task["id"])): chosen_digits(task) for task in api.tasks(project_id)}
-    return sum(label.digit not in stored.get(label.task, ()) for label in given)
+def count_lost(
+    api: LabelStudioApi,
+    project_id: int,
+    given: list[Labeled],
+    *,
+    answers: Callable[[Mapping[str, object]], list[str]] = chosen_digits,
+) -> int:
+    """How many of the labels are not in Label Studio as they were given.
+
+    Args:
+        api: Label Studio.
+        project_id: the project.
+        given: the labels.
+        answers: what a task was labeled with; digits by default.
+    """
+    stored = {int(str(task["id"])): answers(task) for task in api.tasks(project_id)}
+    return sum(label.answer not in stored.get(label.task, ()) for label in given)
 
 
 def _now_and_then(

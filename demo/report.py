@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 MIN_SHARE_FOUND: Final = 0.85
 MIN_RARE_IN_FIRST_50: Final = 20
@@ -43,20 +43,23 @@ class RunReport:
     Attributes:
         seed: of the project's data.
         project: Label Studio's project id.
-        rare_digits: the two rare digits.
+        rare: what is rare: the two digits.
         pool: tasks in the pool.
         rare_total: rare ones among them.
         first_queue_s: seconds from connecting to the first published queue.
         batches: batch by batch.
-        served: the digit of each task in the order in which it was served.
+        served: what each task shows, in the order in which they were served; of several classes
+            the rarest.
         lost: labels that were given and are not in Label Studio.
         served_twice: tasks that were served more than once.
         problem: why the run ended early; empty otherwise.
     """
 
+    noun: ClassVar[str] = "digits"
+
     seed: int
     project: int
-    rare_digits: tuple[str, ...]
+    rare: tuple[str, ...]
     pool: int
     rare_total: int
     first_queue_s: float = 0.0
@@ -69,7 +72,7 @@ class RunReport:
     @property
     def rare_found(self) -> int:
         """Rare tasks labeled."""
-        return sum(digit in self.rare_digits for digit in self.served)
+        return sum(digit in self.rare for digit in self.served)
 
     @property
     def share_found(self) -> float:
@@ -84,7 +87,7 @@ class RunReport:
     @property
     def rare_in_first_50(self) -> int:
         """Rare tasks among the first 50 served."""
-        return sum(digit in self.rare_digits for digit in self.served[:50])
+        return sum(digit in self.rare for digit in self.served[:50])
 
     @property
     def median_wait_s(self) -> float:
@@ -94,6 +97,19 @@ class RunReport:
     def failures(self) -> list[str]:
         """What is not as promised; empty means that it worked."""
         found = [self.problem] if self.problem else []
+        found += self.too_little()
+        unchanged = [str(batch.number) for batch in self.batches if not batch.reordered]
+        if unchanged:
+            found.append(f"the order did not change after batch {', '.join(unchanged)}")
+        if self.lost:
+            found.append(f"{self.lost} labels are not in Label Studio")
+        if self.served_twice:
+            found.append(f"{self.served_twice} tasks were served twice")
+        return found
+
+    def too_little(self) -> list[str]:
+        """What was found of the rare ones, where that is less than promised."""
+        found = []
         if self.share_found < MIN_SHARE_FOUND:
             found.append(
                 f"{self.rare_found} of {self.rare_total} rare digits found "
@@ -104,16 +120,9 @@ class RunReport:
                 f"{self.rare_in_first_50} of the first 50 served are rare, at least "
                 f"{MIN_RARE_IN_FIRST_50} are expected"
             )
-        unseen = [digit for digit in self.rare_digits if digit not in self.served]
+        unseen = [digit for digit in self.rare if digit not in self.served]
         if unseen:
             found.append(f"rare digit {' and '.join(unseen)} was never served")
-        unchanged = [str(batch.number) for batch in self.batches if not batch.reordered]
-        if unchanged:
-            found.append(f"the order did not change after batch {', '.join(unchanged)}")
-        if self.lost:
-            found.append(f"{self.lost} labels are not in Label Studio")
-        if self.served_twice:
-            found.append(f"{self.served_twice} tasks were served twice")
         return found
 
     def as_json(self) -> dict[str, object]:

@@ -19,9 +19,10 @@ class DemoState:
         token: API token of the same user.
         backend_password: basic-auth password of our service.
         project: Label Studio's project id, or None before it is made.
-        rare: the two rare digits of that project.
+        rare: what is rare in that project.
         mark: stands in the description of the project, and here before the project is made: a run
             that was killed in between finds it again.
+        tips: what a person should look at in that project.
     """
 
     password: str
@@ -30,6 +31,7 @@ class DemoState:
     project: int | None = None
     rare: tuple[str, ...] = ()
     mark: str = ""
+    tips: tuple[str, ...] = ()
 
     @property
     def login(self) -> Login:
@@ -51,7 +53,9 @@ def load_state(path: Path) -> DemoState | None:
     """What the run before remembered; None where there is nothing usable."""
     try:
         stored = json.loads(path.read_text())
-        return replace(DemoState(**stored), rare=tuple(stored["rare"]))
+        return replace(
+            DemoState(**stored), rare=tuple(stored["rare"]), tips=tuple(stored.get("tips", ()))
+        )
     except (FileNotFoundError, json.JSONDecodeError, TypeError, KeyError):
         return None
 

@@ -27,9 +27,11 @@ def batch_line(batch: Batch, rare_total: int) -> str:
 
 
 def summary_table(reports: Sequence[RunReport]) -> Table:
-    """One row a run. ``queue`` and ``order``: waits for the first and for new ones."""
+    """One row a run; one at least. ``queue`` and ``order``: waits for the first and new ones."""
     table = Table(
-        title="Rare digits found in the served order", box=box.SIMPLE, padding=(0, 0, 0, 1)
+        title=f"Rare {reports[0].noun} found in the served order",
+        box=box.SIMPLE,
+        padding=(0, 0, 0, 1),
     )
     for heading in (
         "seed", "rare", "labels", "found", "share", "random", "first 50", "queue", "order",
@@ -39,7 +41,7 @@ def summary_table(reports: Sequence[RunReport]) -> Table:
     for report in reports:
         table.add_row(
             str(report.seed),
-            ", ".join(report.rare_digits),
+            ", ".join(report.rare),
             str(len(report.served)),
             f"{report.rare_found}/{report.rare_total}",
             f"{report.share_found:.0%}",
@@ -58,7 +60,7 @@ def spread_lines(reports: Sequence[RunReport]) -> list[str]:
     first = mean_and_spread([report.rare_in_first_50 for report in reports])
     wait = mean_and_spread([report.median_wait_s for report in reports])
     return [
-        f"rare digits found:   {found[0]:.1f} ± {found[1]:.1f} %",
+        f"{f'rare {reports[0].noun} found:':<21}{found[0]:.1f} ± {found[1]:.1f} %",
         f"rare in first 50:    {first[0]:.1f} ± {first[1]:.1f}",
         f"label to new order:  {wait[0]:.1f} ± {wait[1]:.1f} s (mean and spread of medians)",
     ]

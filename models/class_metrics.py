@@ -7,7 +7,7 @@ Source: METHODS section 7, the figures of fine-tuned models.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,11 @@ class ClassFigures(BaseModel):
     high: float
     f1: float | None
 
+    @property
+    def worth(self) -> float | None:
+        """The figure that ``low`` and ``high`` are around."""
+        return self.recall
+
 
 class ClassMetrics(BaseModel):
     """What a network is worth on N examples.
@@ -66,10 +71,12 @@ class ClassMetrics(BaseModel):
             no probabilities were given.
         nll: mean of -ln of the true class's share; None where no probabilities were given.
         notes: what a person should know, one sentence each.
+        kind: by which these are told from a detector's.
     """
 
     model_config = ConfigDict(frozen=True)
 
+    kind: Literal["classes"] = "classes"
     classes: tuple[ClassFigures, ...]
     tail: tuple[int, ...] = ()
     count: int

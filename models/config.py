@@ -107,6 +107,9 @@ class MinerConfig(_Config):
     min_labels: int = Field(
         default=20, ge=2, description="Fewer labels than this give a diversity order only."
     )
+    empty_images: Literal["last", "first"] = Field(
+        default="last", description="Boxes: where images stand in which nothing was detected."
+    )
 
 
 class BacktestConfig(_Config):
@@ -189,11 +192,11 @@ class FinetuneConfig(_Config):
     warm_up: float = Field(
         default=0.025, ge=0, lt=1, description="Share of the epochs in which the step size grows."
     )
-    augmentation: Literal["none", "crop_flip", "crop", "affine"] = Field(
+    augmentation: Literal["none", "flip", "crop_flip", "crop", "affine"] = Field(
         default="affine",
         description="crop: shifted by up to an eighth; flip: mirrored; affine: shifted, turned, "
-        "scaled and sheared a little. Without effect where the head alone is trained: what comes "
-        "before it is computed once.",
+        "scaled and sheared a little. Boxes are only mirrored (flip) or not (none). Without effect "
+        "where the head alone is trained: what comes before it is computed once.",
     )
     precision: Literal["auto", "32", "bf16"] = Field(
         default="auto", description="auto: bfloat16 where a CUDA device has it, else 32 bits."
@@ -207,4 +210,28 @@ class FinetuneConfig(_Config):
     checkpoint_every_s: float = Field(
         default=10.0, ge=0, description="Least seconds between checkpoints, in whole epochs."
     )
+    clip: float = Field(
+        default=0.0, ge=0, description="Largest norm of the gradient; 0: it is left as it is."
+    )
     device: str = Field(default="cpu", description="Where to train.")
+
+
+class DetectorTraining(_Config):
+    """Training of a detector on the boxes at hand (models/recipes/train_detector.py)."""
+
+    steps: int = Field(default=800, ge=1, description="Optimiser steps.")
+    batch: int = Field(default=8, ge=1, description="Pictures in one step.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Adam's largest step size.")
+    warm_up: int = Field(default=40, ge=0, description="Steps in which the step size grows.")
+    trunk: Literal["auto", "frozen", "trained"] = Field(
+        default="auto",
+        description="auto: frozen where its weights are published ones, which are then computed "
+        "once for each picture; trained where they are random.",
+    )
+    flip: bool = Field(default=True, description="Mirror pictures at random, with their boxes.")
+    clip: float = Field(default=5.0, gt=0, description="Largest norm of the gradient.")
+    cache_mb: int = Field(
+        default=1500, ge=0, description="Memory for a frozen trunk's maps; the rest is recomputed."
+    )
+    device: str = Field(default="cpu", description="Where to train.")
+    checkpoint_every: int = Field(default=50, ge=1, description="Steps between checkpoints.")

@@ -123,12 +123,16 @@ class Judgement:
         predicted: (N,) int64 class index from the original head (or the plain head fitted in its
             place).
         confidence: (N,) float in [0, 1]: that class's probability.
+        boxes: (N, J, 6) float32: x0, y0, x1, y1 as shares of the picture, class index and
+            confidence of each detection, rows with confidence 0 being none; then ``predicted`` and
+            ``confidence`` are those of the surest. None where no boxes are asked for.
     """
 
     ids: IntArray
     rarity: FloatArray
     predicted: IntArray
     confidence: FloatArray
+    boxes: FloatArray | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backend.projects import ProjectStore, Publication, Publications, PublishedScores
 from tests.recorded import CLASSES
@@ -17,8 +18,9 @@ def publish(
     rarity: Sequence[float],
     *,
     name: str = "rarefirst-v0007-abc123",
+    boxes: NDArray[np.floating] | None = None,
 ) -> Publication:
-    """Publish rarities of some tasks, as the loop does."""
+    """Publish rarities of some tasks, and what boxes they hold, as the loop does."""
     count = len(ids)
     queue = np.asarray(ids, dtype=np.int64)[np.argsort(-np.asarray(rarity), kind="stable")]
     scores = PublishedScores(
@@ -29,6 +31,7 @@ def publish(
         classes=CLASSES,
         queue=queue,
         reasons=("tail ship",) * count,
+        boxes=boxes,
     )
     folder = store.path("publications", name)
     folder.mkdir(parents=True)

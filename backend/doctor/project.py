@@ -158,7 +158,10 @@ def label_config(facts: ProjectFacts) -> Iterator[Finding]:
             mend="change it in the project's settings, Labeling Interface",
         )
         return
-    yield ok("label_config", f"{interface.control_name}: {len(interface.labels)} classes")
+    what = "" if interface.task == "classification" else ", boxes"
+    count = len(interface.labels)
+    classes = "1 class" if count == 1 else f"{count} classes"
+    yield ok("label_config", f"{interface.control_name}: {classes}{what}")
     named = {*facts.settings.tail_classes, *facts.settings.not_tail_classes}
     unknown = sorted(named - set(interface.labels))
     if unknown:

@@ -143,10 +143,26 @@ def _control(tasks: Sequence[_Task]) -> str:
     if len(names) == 1:
         return next(iter(names))
     if not names:
-        raise BackendError("no annotation of the export holds a choice; nothing can be replayed")
+        raise BackendError(_nothing_chosen(tasks))
     raise BackendError(
         f"annotations name several controls ({', '.join(sorted(names))}); say which with --control"
     )
+
+
+def _nothing_chosen(tasks: Sequence[_Task]) -> str:
+    """Why there is nothing to replay."""
+    boxes = sum(
+        region.get("type") == "rectanglelabels"
+        for task in tasks
+        for annotation in task.annotations
+        for region in annotation.result
+    )
+    if boxes:
+        return (
+            f"the export holds {boxes} boxes (RectangleLabels) and no choice; simulate replays "
+            "projects of Choices only, one class an image"
+        )
+    return "no annotation of the export holds a choice; nothing can be replayed"
 
 
 def _vote(annotations: Sequence[_Annotation], control: str) -> tuple[str, str]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from backend.errors import VersionRefused
 from backend.projects import ProjectStore
 from backend.reconcile import frozen_models
-from backend.reconcile.state import BackboneState
-from models.backbones import Backbone
+from backend.reconcile.state import BackboneState, SyncState
 from models.errors import CorruptVersion, ModelError
 from models.registry import Version, VersionRegistry
 
 
 def usable(
-    store: ProjectStore, registry: VersionRegistry, name: str, *, classes: tuple[str, ...]
+    store: ProjectStore, registry: VersionRegistry, name: str, *, sync: SyncState
 ) -> tuple[Version, BackboneState]:
     """A version and its frozen model, both checked against what was stored.
 
-    ``classes`` are the label config's, in its order: the version must tell the same ones apart.
+    The version must be for the same kind of labels as the label config, and tell the same classes
+    apart, in the same order.
 
     Raises:
         VersionRefused: saying what was found, what was expected and what to do.
@@ -29,21 +29,27 @@ def usable(
         version = registry.load(name)
     except CorruptVersion as error:
         raise VersionRefused(f"version {name} is damaged: {error}") from error
+    fingerprint, classes = version.card.backbone_fingerprint, sync.classes
+    state = frozen_models.known_state(store, fingerprint)
+    if state is not None and state.task != sync.task:
+        raise VersionRefused(
+            f"version {name} is for {state.task}, the label config asks for {sync.task}; an order "
+            "made for other labels is of no use: change the label config back, or let the loop fit "
+            "a new version"
+        )
     if version.card.classes != classes:
         raise VersionRefused(
             f"version {name} tells {', '.join(version.card.classes)} apart, the label config holds "
             f"{', '.join(classes) or 'nothing that was read yet'}; an order over other classes is "
             "of no use: change the label config back, or let the loop fit a new version"
         )
-    fingerprint = version.card.backbone_fingerprint
-    state = frozen_models.known_state(store, fingerprint)
     if state is None:
         raise VersionRefused(
             f"the frozen model {fingerprint[:16]} of version {name} is not stored any more; "
             "activate a version that `rarefirst versions list` shows with a frozen model"
         )
     try:
-        Backbone.load(frozen_models.folder_of(store, fingerprint))
+        frozen_models.load(store, fingerprint)
     except (ModelError, OSError) as error:
         raise VersionRefused(f"the frozen model of version {name} is damaged: {error}") from error
     return version, state

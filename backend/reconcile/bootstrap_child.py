@@ -14,12 +14,11 @@ import time
 from pathlib import Path
 
 from backend.files import write_atomically
+from backend.opened_images import OpenedImages
 from backend.reconcile.actions.bootstrap import BootstrapRun
-from models.backbones import BackboneSpec
 from models.backbones.images import open_image
-from models.config import BootstrapConfig
 from models.errors import ImageError
-from models.recipes.train_backbone import train_backbone
+from models.tasks.base import task_of
 
 logger = logging.getLogger(__name__)
 
@@ -28,31 +27,25 @@ def main(run_dir: Path) -> int:
     """Train the run's model and leave it in ``RUN_DIR/backbone``; returns the exit code."""
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     config = BootstrapRun.model_validate_json((run_dir / "run.json").read_bytes())
-    index = {name: number for number, name in enumerate(config.classes)}
-    images, targets = [], []
+    readable, labels = [], []
     for task_id, label in sorted(config.labels.items()):
-        data = (run_dir / "images" / str(task_id)).read_bytes()
+        path = run_dir / "images" / str(task_id)
         try:
-            images.append(open_image(data, max_pixels=config.max_pixels))
+            open_image(path.read_bytes(), max_pixels=config.max_pixels)
         except ImageError as error:
             logger.warning("task %s is left out: %s", task_id, error)
             continue
-        targets.append(index[label])
-    backbone = train_backbone(
-        images,
-        targets,
-        class_names=config.classes,
-        spec=BackboneSpec(
-            architecture=config.architecture,
-            weights="none",
-            feature_layer=config.feature_layer or None,
-            num_classes=len(config.classes),
-            class_names=config.classes,
-            seed=config.seed,
+        readable.append(path)
+        labels.append(label)
+    backbone = task_of(config.task).train(
+        OpenedImages(
+            lambda row: readable[row].read_bytes(), len(readable), max_pixels=config.max_pixels
         ),
-        config=BootstrapConfig(steps=config.steps, device=config.device),
+        labels,
+        wanted=config,
+        steps=config.steps,
+        device=config.device,
         run_dir=run_dir,
-        seed=config.seed,
         progress=lambda done, total, message="": write_atomically(
             run_dir / "progress", f"{done} {total}"
         ),

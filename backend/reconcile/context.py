@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from backend.errors import BackendError, ProjectReplaced
 from backend.labelstudio.client import LabelStudioClient, ProjectInfo
 from backend.labelstudio.connection import ConnectionRecord
-from backend.labelstudio.interface import ImageChoices
+from backend.labelstudio.interface import Interface
 from backend.labelstudio.media import MediaFetcher
 from backend.mirror import UNREADABLE, FeatureTable, Mirror, TaskTable
 from backend.project_settings import effective
@@ -25,8 +25,9 @@ from backend.projects import Hint, ProjectStore
 from backend.reconcile.ledger import UNBIASED, Ledger
 from backend.reconcile.state import BackboneState, Failures, SyncState
 from backend.settings import Settings
-from models.backbones import Backbone
 from models.registry import VersionRegistry
+from models.tasks import class_counts, classes_in
+from models.tasks.base import FrozenModel, Task, task_of
 from models.types import Examples
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class ProjectContext:
         self.ledger = Ledger(store.path("ledger.jsonl"))
         self.registry = VersionRegistry(store.path("versions"), keep=self.settings.keep_versions)
         self.project: ProjectInfo | None = None
-        self.interface: ImageChoices | None = None
+        self.interface: Interface | None = None
         self._connected_with: tuple[datetime, tuple[str, ...]] | None = None
         self.drift: list[str] = []
         self.scores_gone = ""  # the publication whose scores were found missing in Label Studio
@@ -91,7 +92,7 @@ class ProjectContext:
         self._tasks: TaskTable | None = None
         self._features: tuple[str, FeatureTable | None] | None = None
         self._embedded: tuple[TaskTable, FeatureTable, NDArray[np.int64]] | None = None
-        self._backbone: Backbone | None = None
+        self._backbone: FrozenModel | None = None
         self._scored: tuple[str, NDArray[np.int64]] | None = None
         self._failures: tuple[tuple[int, int, int], Failures] | None = None
         self._marks: dict[Hint, int | None] = {}
@@ -132,6 +133,11 @@ class ProjectContext:
         except OSError:
             return None
         return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+    @property
+    def task(self) -> Task:
+        """The kind of labels that the config asks for."""
+        return task_of(self.sync.task)
 
     @property
     def tail(self) -> Tail:
@@ -265,13 +271,13 @@ class ProjectContext:
         self._features = None
         self._embedded = None
 
-    def backbone(self) -> Backbone:
+    def backbone(self) -> FrozenModel:
         """The active frozen model, loaded once."""
         state = self.backbone_state
         if state is None:
             raise RuntimeError("the plan asked for a frozen model before Bootstrap made one")
         if self._backbone is None or self._backbone.fingerprint != state.fingerprint:
-            self._backbone = Backbone.load(
+            self._backbone = task_of(state.task).load(
                 self.backbone_folder(state.fingerprint), device=device(self.settings.device)
             )
         return self._backbone
@@ -298,24 +304,37 @@ class ProjectContext:
         if features is None:
             raise RuntimeError("examples were asked for before anything was embedded")
         state = self.backbone_state
-        return features.examples(
-            self.tasks().ids[rows],
-            head=state.classes if state is not None else (),
-            classes=self.sync.classes,
-        )
+        return shown(features.examples(self.tasks().ids[rows]), state, self.sync.classes)
 
     def labels(self) -> dict[int, str]:
-        """Labels that the config holds, by task id."""
-        return self.tasks().usable_labels(self.sync.classes)
+        """Labels that say something of the config's classes, by task id."""
+        sync = self.sync
+        return self.tasks().usable_labels(sync.classes, sync.task)
+
+    def classes_by_task(self) -> dict[int, tuple[str, ...]]:
+        """The classes that each label holds, by task id: one, or one for each of its boxes."""
+        task = self.sync.task
+        return {i: classes_in(task, label) for i, label in self.labels().items()}
 
     def counts(self, ids: Iterable[int] | None = None) -> Counter[str]:
-        """Labels by class, of all labeled tasks or of some."""
+        """Labels (of boxes: boxes) by class, of all labeled tasks or of some."""
         labels = self.labels()
-        return Counter(labels.values() if ids is None else (labels[i] for i in ids))
+        some = labels.values() if ids is None else (labels[i] for i in ids)
+        return class_counts(self.sync.task, some)
+
+    def images_by_class(self) -> Counter[str]:
+        """Labeled images that hold each class."""
+        return class_counts(self.sync.task, self.labels().values(), once_an_image=True)
 
     def unbiased_counts(self) -> Counter[str]:
-        """Labels by class that were not chosen by likelihood of being rare."""
+        """Labels (boxes) by class that were not chosen by likelihood of being rare."""
         return self.counts(i for i in self.labels() if self.ledger.origin(i) in UNBIASED)
+
+
+def shown(examples: Examples, state: BackboneState | None, classes: tuple[str, ...]) -> Examples:
+    """Stored examples of a frozen model as a miner over ``classes`` is to see them."""
+    known = state or BackboneState(fingerprint="", how="")
+    return task_of(known.task).shown(examples, head=known.classes, classes=classes)
 
 
 def device(name: str) -> str:

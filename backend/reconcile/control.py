@@ -6,7 +6,7 @@ that held its task; what was labeled since a draw is what stands in that publica
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -29,7 +29,7 @@ def what_is_left(context: ProjectContext) -> RareLeftReport:
     readable = unlabeled[~np.isin(unlabeled, np.asarray([*embed.unreadable(context)], np.int64))]
     return estimate(
         context.ledger,
-        context.labels(),
+        context.classes_by_task(),
         tail,
         readable,
         control_share=context.settings.control_share,
@@ -38,7 +38,7 @@ def what_is_left(context: ProjectContext) -> RareLeftReport:
 
 def estimate(
     ledger: Ledger,
-    labels: dict[int, str],
+    labels: Mapping[int, tuple[str, ...]],
     tail: Sequence[str],
     unlabeled: NDArray[np.int64],
     *,
@@ -48,12 +48,12 @@ def estimate(
 
     Args:
         ledger: what was published.
-        labels: label by task.
+        labels: classes by task: one, or those of its boxes. A task is rare that holds a rare one.
         tail: the rare classes.
         unlabeled: ids of unlabeled tasks that could be drawn.
         control_share: as it is set now, for what to say where there are no control labels.
     """
-    found = sum(name in tail for name in labels.values())
+    found = sum(any(name in tail for name in names) for names in labels.values())
     draws = [draw for draw in ledger.draws() if any(i in labels for i in draw.control)]
     nothing = RareLeftReport(control_share=control_share, found=found, newer=len(unlabeled))
     if not draws or not tail:
@@ -61,12 +61,11 @@ def estimate(
     draws, newest = _that_cover(draws, unlabeled)
     last = ledger.last_held()
     ids = np.asarray(sorted(i for i in labels if i <= newest), dtype=np.int64)
-    names = np.asarray([labels[int(i)] for i in ids], dtype=object)
     held = np.asarray([last.get(int(i), -1) for i in ids], dtype=np.int64)
     size = int((unlabeled <= newest).sum())
-    groups = {"": np.isin(names, list(tail))}
+    groups = {"": _holding(labels, ids, tail)}
     if len(tail) <= _MOST_CLASSES:
-        groups |= {name: np.asarray(names == name, dtype=bool) for name in tail}
+        groups |= {name: _holding(labels, ids, (name,)) for name in tail}
     counted = {name: _counted(draws, ids, held, mask) for name, mask in groups.items()}
     whole = counted.pop("")
     if not whole:
@@ -84,6 +83,14 @@ def estimate(
         at_most=total.at_most,
         at_most_share=total.at_most / max(total.at_most + found, 1),
     )
+
+
+def _holding(
+    labels: Mapping[int, tuple[str, ...]], ids: NDArray[np.int64], classes: Sequence[str]
+) -> NDArray[np.bool_]:
+    """(L,) which tasks hold one of some classes."""
+    wanted = frozenset(classes)
+    return np.asarray([not wanted.isdisjoint(labels[int(i)]) for i in ids], dtype=bool)
 
 
 def _that_cover(

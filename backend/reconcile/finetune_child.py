@@ -18,9 +18,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backend.cores import wait_without_spinning
 from backend.device_lock import take_device
@@ -40,10 +41,11 @@ from backend.projects import ProjectStore
 from backend.reconcile.finetune_children import BUSY, LEFT, NO_MEMORY, NO_ROOM
 from backend.settings import Settings
 from models.backbones.images import open_image
+from models.config import FinetuneConfig
+from models.detection.boxes import from_text
 from models.errors import ConfigError, Diverged, ImageError, ModelError, NotEnoughLabels
-
-if TYPE_CHECKING:
-    pass
+from models.tasks.base import DETECTION
+from models.types import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -119,27 +121,50 @@ def carry_out(run: Finetune, about: FinetuneRun, store: ProjectStore, settings: 
     pictures, ids = _pictures(run, about, store, settings, spent.tell)
     import torch
 
-    from models.backbones import Backbone
-    from models.recipes.finetune_backbone import finetune_backbone
-
     torch.set_num_threads(about.threads)
     index = {name: number for number, name in enumerate(about.classes)}
     held_out, seen = set(about.held_out), set(about.seen)
-    finetune_backbone(
-        Backbone.load(store.path("backbones", about.incumbent[:16]), device=about.config.device),
-        pictures,
-        [index[about.labels[i]] for i in ids],
-        ids=np.asarray(ids, dtype=np.int64),
-        class_names=about.classes,
-        tail=[index[name] for name in about.tail],
-        held_out=np.fromiter((i in held_out for i in ids), bool, len(ids)),
-        seen=np.fromiter((i in seen for i in ids), bool, len(ids)),
-        config=about.config,
-        run_dir=run.path,
-        seed=about.seed,
-        progress=spent.tell,
-    )
+    incumbent = store.path("backbones", about.incumbent[:16])
+    common: _Common = {
+        "ids": np.asarray(ids, dtype=np.int64),
+        "class_names": about.classes,
+        "tail": [index[name] for name in about.tail],
+        "held_out": np.fromiter((i in held_out for i in ids), bool, len(ids)),
+        "seen": np.fromiter((i in seen for i in ids), bool, len(ids)),
+        "config": about.config,
+        "run_dir": run.path,
+        "seed": about.seed,
+        "progress": spent.tell,
+    }
+    if about.task == DETECTION:
+        from models.backbones.detector import Detector
+        from models.recipes.finetune_detector import finetune_detector
+
+        detector = Detector.load(incumbent, device=about.config.device)
+        boxes = [from_text(about.labels[i]) for i in ids]
+        finetune_detector(detector, pictures, boxes, **common)
+    else:
+        from models.backbones import Backbone
+        from models.recipes.finetune_backbone import finetune_backbone
+
+        backbone = Backbone.load(incumbent, device=about.config.device)
+        targets = [index[about.labels[i]] for i in ids]
+        finetune_backbone(backbone, pictures, targets, **common)
     spent.end()
+
+
+class _Common(TypedDict):
+    """What both recipes are told."""
+
+    ids: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    tail: list[int]
+    held_out: NDArray[np.bool_]
+    seen: NDArray[np.bool_]
+    config: FinetuneConfig
+    run_dir: Path
+    seed: int
+    progress: Progress
 
 
 # Images ---------------------------------------------------------------------------------------

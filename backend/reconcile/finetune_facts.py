@@ -6,13 +6,13 @@ Reads files only, and changes nothing.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
 from backend.device_lock import device_is_free
+from backend.finetune_config import strategy_of, unknown_strategy
 from backend.finetunes import Finetune, FinetuneRecord, Finetunes, spent_today_s
 from backend.projects import ProjectStore
 from backend.reconcile import finetune_children as children
@@ -22,6 +22,8 @@ from backend.reconcile.held_out import finetune_device, finetuning, held_out_of,
 from backend.reconcile.state import BackboneState, FinetuneFacts, SyncState
 from backend.reports import FinetuneReport, FinetunesReport
 from backend.settings import Settings, read_hours
+from models.tasks import class_counts
+from models.tasks.base import DETECTION
 
 _SHOWN = 5
 #: Failed tries after which a run is given up.
@@ -63,13 +65,13 @@ def finetune_facts(project: Project, labels: Mapping[int, str]) -> FinetuneFacts
     asked = wish.what if wish is not None else ""
     if run is None and not enabled and not asked:
         return FinetuneFacts()
-    counts = Counter(labels.values())
+    counts = class_counts(project.sync.task, labels.values())
     classes = project.sync.classes
     facts = FinetuneFacts(
         enabled=enabled,
         wish=asked,
         unable=_unable(
-            settings, learnable(labels, settings), wish.strategy if wish is not None else None
+            project, learnable(labels, settings), wish.strategy if wish is not None else None
         ),
         new_labels=_new_labels(kept.last_over(), labels),
         tail={name: counts[name] for name in project.tail.names if name in classes},
@@ -92,7 +94,8 @@ def _with(facts: FinetuneFacts, run: Finetune, project: Project) -> FinetuneFact
         return replace(facts, over=f"what fine-tune {number} is about cannot be read")
     if project.settings.finetune == "off":
         return replace(facts, over=f"fine-tuning was switched off while number {number} ran")
-    if about.classes != project.sync.classes and not switched:
+    sync = project.sync
+    if (about.classes, about.task) != (sync.classes, sync.task) and not switched:
         return replace(facts, over=f"the classes changed while fine-tune {number} ran")
     if outcome is not None:
         promotes = outcome.verdict.promoted
@@ -129,7 +132,7 @@ def _unseen(project: Project, labels: Mapping[int, str]) -> dict[str, int]:
     known = trained_on(project.store, state) if state is not None else frozenset[int]()
     # Of a model that nobody wrote this down for, every label may have been.
     fair = labels.keys() - known if known is not None else set[int]()
-    counts = Counter(labels[task] for task in fair)
+    counts = class_counts(project.sync.task, (labels[task] for task in fair))
     return {name: counts[name] for name in project.tail.names if name in project.sync.classes}
 
 
@@ -139,15 +142,15 @@ def _new_labels(last: Finetune | None, labels: Mapping[int, str]) -> int:
     return sum(before.get(task) != label for task, label in labels.items())
 
 
-def _unable(settings: Settings, labels: Mapping[int, str], strategy: str | None) -> str:
-    from models.rebalancing import STRATEGIES
-
-    name = strategy or settings.finetune_strategy
-    if name not in STRATEGIES:
-        return f"found no strategy {name!r}; expected one of {', '.join(STRATEGIES)}"
-    if len(set(labels.values())) < 2:
-        return "labels of two classes are needed to learn from"
-    return ""
+def _unable(project: Project, labels: Mapping[int, str], strategy: str | None) -> str:
+    task = project.sync.task
+    unknown = unknown_strategy(strategy_of(project.settings, task, strategy), task)
+    if unknown:
+        return unknown
+    kinds = len(class_counts(task, labels.values()))
+    if task == DETECTION:
+        return "" if kinds else "a box is needed to learn from"
+    return "" if kinds > 1 else "labels of two classes are needed to learn from"
 
 
 def _blocked(record: FinetuneRecord) -> str:
@@ -186,7 +189,7 @@ def finetune_report(
     """What people are told of fine-tunes."""
     settings = project.settings
     away = held_out_of(labels) if facts.enabled else ()
-    counts = Counter(labels[task] for task in away)
+    counts = class_counts(project.sync.task, (labels[task] for task in away))
     return FinetunesReport(
         enabled=facts.enabled,
         why=_why(settings, enabled=facts.enabled),

@@ -10,14 +10,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import ValidationError
 
 from backend.files import write_atomically
 from backend.projects import ProjectStore
-from backend.reconcile.context import ProjectContext
 from backend.reconcile.state import BackboneState
+from models.tasks.base import CLASSIFICATION, FrozenModel, Task, task_of
+
+if TYPE_CHECKING:
+    from backend.reconcile.context import ProjectContext
 
 _STATE, _TRAINED_ON = "state.json", "trained_on.npy"
 #: How a model came to be that learned from the project's labels.
@@ -40,6 +44,20 @@ def known_state(store: ProjectStore, fingerprint: str) -> BackboneState | None:
     except (OSError, ValidationError):
         return None
     return found if found.fingerprint == fingerprint else None
+
+
+def load(store: ProjectStore, fingerprint: str, *, device: str = "cpu") -> FrozenModel:
+    """A stored frozen model of whatever kind it is.
+
+    Raises: CorruptVersion: if files are missing or damaged.
+    """
+    return task_of_model(store, fingerprint).load(folder_of(store, fingerprint), device=device)
+
+
+def task_of_model(store: ProjectStore, fingerprint: str) -> Task:
+    """The kind of labels that a stored frozen model is for."""
+    state = known_state(store, fingerprint)
+    return task_of(state.task if state is not None else CLASSIFICATION)
 
 
 def remember_trained_on(folder: Path, ids: Collection[int]) -> None:

@@ -367,14 +367,14 @@ class Reconciler:
         acted = set(worked.seconds) - {"sync"}
         if not acted and not worked.error and counts == before:
             return
-        tail = set(context.tail.names)
-        labels = context.labels()
+        tail, labels = set(context.tail.names), context.classes_by_task()
+        rare = {task for task, classes in labels.items() if tail.intersection(classes)}
         publications = context.store.publications()
         served = publications.published
-        from_queue = [labels[i] for i in served.task_ids if i in labels] if served else []
+        from_queue = [i for i in served.task_ids if i in labels] if served else []
         previous = publications.previous
         if "publish" in worked.seconds and previous is not None:
-            from_queue = [labels[i] for i in previous.task_ids if i in labels]
+            from_queue = [i for i in previous.task_ids if i in labels]
         origins: dict[str, int] = {}
         for task_id in labels:
             origin = context.ledger.origin(task_id)
@@ -386,9 +386,9 @@ class Reconciler:
                 reason=reason,
                 labels_by_class=counts,
                 labels_by_origin=origins,
-                rare_found=sum(count for name, count in counts.items() if name in tail),
+                rare_found=sum(len(tail.intersection(classes)) for classes in labels.values()),
                 queue_labeled=len(from_queue),
-                queue_rare=sum(label in tail for label in from_queue),
+                queue_rare=len(rare.intersection(from_queue)),
                 version=version.name if version else "",
                 publication=served.name if served else "",
                 seconds={step: round(spent, 3) for step, spent in worked.seconds.items()},

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
+from backend.labelstudio.interface import ImageBoxes
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.held_out import finetuning
 from backend.settings import Settings
@@ -40,7 +41,10 @@ def fit_settings(context: ProjectContext) -> dict[str, JsonValue]:
     interface = context.interface
     return _plain(
         {
-            **{name: getattr(context.settings, name) for name in _OF_A_FIT},
+            **{
+                name: getattr(context.settings, name)
+                for name in (*_OF_A_FIT, *context.task.fit_settings)
+            },
             "predicted_values": dict(interface.predicted_values) if interface else {},
             HELD_OUT: finetuning(context.settings),
         }
@@ -59,6 +63,8 @@ def publication_settings(context: ProjectContext) -> dict[str, JsonValue]:
         # Without pre-annotations nothing of these shows.
         made["model_score_threshold"] = interface.score_threshold
         made["control tag"] = [interface.control_name, interface.image_name]
+        if isinstance(interface, ImageBoxes):
+            made["labels of tags"] = interface.labels_of_control
     return _plain(made)
 
 
@@ -67,6 +73,7 @@ def miner_config(settings: Settings) -> MinerConfig:
     return MinerConfig(
         scorer=settings.scorer,
         recalibration=settings.recalibration,
+        empty_images=settings.empty_images,
     )
 
 

@@ -16,13 +16,14 @@ from backend.reconcile.actions import bootstrap, cleanup, embed
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.control import what_is_left
 from backend.reconcile.finetune_facts import finetune_facts, finetune_report
-from backend.reconcile.held_out import learnable
 from backend.reconcile.made_with import changed, fit_settings, made_with, publication_settings
 from backend.reconcile.own_head import NOTES
 from backend.reconcile.ownership import ownership
 from backend.reconcile.plan import Plan
+from backend.reconcile.reading_notes import READING_NOTES, ReadingNotes
 from backend.reconcile.state import FitFacts, PinFacts, QueueFacts, State, snapshot_of
 from backend.reports import ProjectReport
+from models.tasks.base import DETECTION
 
 
 def observe(context: ProjectContext, *, synced: bool) -> State:
@@ -51,11 +52,11 @@ def observe(context: ProjectContext, *, synced: bool) -> State:
         completed=context.connection is not None,
         config_error=sync.config_error,
         usable_labels=len(labels),
-        label_kinds=len(set(learnable(labels, settings).values())),
+        too_alike=bootstrap.too_alike(context),
         labels_changed_ago_s=max(0.0, time.time() - sync.labels_changed_s),
         backbone=backbone,
-        backbone_wanted=backbone is not None and backbone.source != bootstrap.source(settings),
-        trainable=bootstrap.trainable(settings),
+        backbone_wanted=backbone is not None and backbone.source != bootstrap.source(context),
+        trainable=bootstrap.trainable(settings, sync.task),
         bootstrap_blocked=bootstrap.blocked(context),
         missing_labeled=len(embed.missing_rows(context, labeled=True)) if backbone else 0,
         missing_pool=len(embed.missing_rows(context, labeled=False)) if backbone else 0,
@@ -96,6 +97,7 @@ def _fit_facts(context: ProjectContext, labels: dict[int, str]) -> FitFacts | No
         same_backbone=backbone is not None
         and version.card.backbone_fingerprint == backbone.fingerprint,
         same_classes=snapshot.classes == context.sync.classes,
+        same_task=snapshot.task == context.sync.task,
         settings_changed=changed(made_with(version.card), fit_settings(context)),
     )
 
@@ -105,7 +107,11 @@ def _pin_facts(context: ProjectContext, fit: FitFacts | None) -> PinFacts | None
     if pin is None:
         return None
     in_place = (
-        fit is not None and fit.version == pin.version and fit.same_backbone and fit.same_classes
+        fit is not None
+        and fit.version == pin.version
+        and fit.same_backbone
+        and fit.same_classes
+        and fit.same_task
     )
     return PinFacts(pin.version, in_place)
 
@@ -148,6 +154,7 @@ def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "")
     version = context.registry.active()
     backbone = context.backbone_state
     all_labels = tasks.labels[tasks.rows(state="labeled")]
+    drawn = context.sync.task == DETECTION
     fit = state.fit
     return ProjectReport(
         project_id=context.project_id,
@@ -161,8 +168,13 @@ def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "")
         embedded=len(context.embedded_rows()),
         failed=dict(Counter(f.reason for f in embed.unreadable(context).values()).most_common()),
         labels_by_class=dict(context.counts()),
+        images_by_class=dict(context.images_by_class()) if drawn else {},
         labels_by_origin=dict(Counter(context.ledger.origin(i) for i in labels)),
-        unknown_labels=dict(Counter(str(name) for name in all_labels if name not in classes)),
+        # Of boxes the notes of reading tell it, task by task.
+        unknown_labels={}
+        if drawn
+        else dict(Counter(str(name) for name in all_labels if name not in classes)),
+        noted=(store.read(READING_NOTES, ReadingNotes) or ReadingNotes()).tasks,
         tail=tail.names,
         unlearnable=tail.unlearnable,
         rare_left=what_is_left(context),
@@ -195,7 +207,7 @@ def _older(context: ProjectContext) -> list[str]:
 def _explanations(context: ProjectContext, version: object) -> tuple[str, ...]:
     from models.registry import Version
 
-    said = [*_without_choice(context), *context.tail.notes, *context.registry.problems]
+    said = [*_nothing_of_ours(context), *context.tail.notes, *context.registry.problems]
     given_up = released(context.store)
     if given_up:
         said.append(given_up)
@@ -222,11 +234,17 @@ def _strange_classes(context: ProjectContext) -> list[str]:
     ]
 
 
-def _without_choice(context: ProjectContext) -> list[str]:
+def _nothing_of_ours(context: ProjectContext) -> list[str]:
     """Annotated tasks that tell us nothing: submitted empty, or labeled with another control."""
     count, interface = len(context.tasks().rows(state="other")), context.interface
     if not count or interface is None:
         return []
+    if interface.task == DETECTION:
+        return [
+            f"{count} annotated tasks hold nothing but what was made with controls that the label "
+            f"config does not hold; boxes of {interface.control_name} are read: with their old "
+            "name those labels count again"
+        ]
     return [
         f"{count} annotated tasks hold no choice made with {interface.control_name!r}: submitted "
         "without one, or labeled while the control had another name or another one came first; "

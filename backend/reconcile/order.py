@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from backend.reconcile.ledger import DrawNote
 from backend.settings import Settings
-from models.recipes.fit_miner import Miner
 from models.registry import Version
+from models.tasks.base import FittedMiner
 from models.types import Examples, IntArray, Judgement, RankedQueue
 
 CONTROL = "control"
@@ -62,7 +62,7 @@ def draw_of(version: Version, settings: Settings) -> Draw:
 
 
 def window(
-    miner: Miner,
+    miner: FittedMiner,
     examples: Examples,
     *,
     fitted_on: IntArray,
@@ -141,7 +141,7 @@ def draw_notes(queue: Window, draw: Draw, *, examples: IntArray, newest: int) ->
 
 
 def _total(
-    miner: Miner, examples: Examples, rows: IntArray, size: int, *, draw: Draw, seed: int
+    miner: FittedMiner, examples: Examples, rows: IntArray, size: int, *, draw: Draw, seed: int
 ) -> tuple[RankedQueue, Judgement]:
     """The first places of the whole order: at least ``size``, in whole blocks of the draw.
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from typing import cast
 
 from backend.reconcile.context import ProjectContext
+from models.backbones import Backbone
 from models.label_head import LabelHead, find_columns, label_head
 
 #: Under which key of a version's config the notes are kept.
@@ -37,6 +39,8 @@ def own_head(context: ProjectContext) -> OwnHead:
     if state is None or interface is None:
         return OwnHead()
     wanted = dict(interface.predicted_values)
+    if context.task.no_own_head:
+        return _none(wanted, context.task.no_own_head)
     if state.how not in {"pretrained", "given"}:
         return _none(
             wanted,
@@ -45,7 +49,7 @@ def own_head(context: ProjectContext) -> OwnHead:
         )
     if state.classes and not wanted:
         return OwnHead()  # its logits are kept beside the features
-    backbone = context.backbone()
+    backbone = cast(Backbone, context.backbone())  # of a kind whose head may be another's
     classes = backbone.own_classes
     if classes is None:
         return _none(wanted, "nobody knows what the frozen model's head tells apart")

@@ -127,8 +127,8 @@ def _bootstrap(state: State, settings: Settings, waiting: list[str]) -> str:
         waiting.append(f"the frozen model is trained again at {target} labels, there are {labels}")
     elif labels < target:
         waiting.append(f"a first model is trained at {target} labels, there are {labels}")
-    elif state.label_kinds < 2:
-        waiting.append("a first model needs labels of two classes, all are of one")
+    elif state.too_alike:
+        waiting.append(state.too_alike)
     elif state.bootstrap_blocked:
         waiting.append(state.bootstrap_blocked)
     elif state.backbone.labels and state.finetune.number and not state.finetune.over:

@@ -69,10 +69,10 @@ def known_names() -> Known:
     from models.backbones import architectures
     from models.rebalancing import STRATEGIES
     from models.recipes.choose_scorer import AUTO
-    from models.scorers import SCORERS
+    from models.tasks.scorer_names import ALL
 
     return {
-        "scorer": (*SCORERS, AUTO),
+        "scorer": ALL,
         "backbone": architectures(),
-        "finetune_strategy": tuple(STRATEGIES),
+        "finetune_strategy": (*STRATEGIES, AUTO),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,6 +10,8 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.registry import Version
+from models.tasks import class_counts, classes_in
+from models.tasks.base import CLASSIFICATION
 
 
 class SyncState(BaseModel):
@@ -22,6 +25,7 @@ class SyncState(BaseModel):
         ids_checked_s: when task ids were last compared, Unix seconds.
         labels_changed_s: when a label last changed in the mirror, Unix seconds.
         classes: the labels of the config, in its order.
+        task: which kind of labels the config asks for, a name of ``models.tasks.base``.
         config_digest: of the part of the config that the mirror was read with.
     """
 
@@ -34,6 +38,7 @@ class SyncState(BaseModel):
     ids_checked_s: float = 0.0
     labels_changed_s: float = 0.0
     classes: tuple[str, ...] = ()
+    task: str = CLASSIFICATION
     config_digest: str = ""
     config_error: str = ""
 
@@ -48,6 +53,7 @@ class BackboneState(BaseModel):
         labels: labels that there were when it was trained here, 0 otherwise.
         source: the settings that it was made from; other settings make another one.
         classes: what its head tells apart, empty where that is not the project's labels.
+        task: which kind of labels it is for.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,20 +63,38 @@ class BackboneState(BaseModel):
     labels: int = 0
     source: str = ""
     classes: tuple[str, ...] = ()
+    task: str = CLASSIFICATION
 
 
 class LabelSnapshot(BaseModel):
-    """The labels that a version was fitted on (``labels.json`` in its folder)."""
+    """The labels that a version was fitted on (``labels.json`` in its folder).
+
+    Attributes:
+        labels: as the mirror keeps them.
+        task: which kind of labels they are.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     ids: tuple[int, ...]
     labels: tuple[str, ...]
     classes: tuple[str, ...]
+    task: str = CLASSIFICATION
 
     def as_dict(self) -> dict[int, str]:
         """Label by task id."""
         return dict(zip(self.ids, self.labels, strict=True))
+
+    def counts(self) -> Counter[str]:
+        """Labels (of boxes: boxes) by class."""
+        return class_counts(self.task, self.labels)
+
+    def in_words(self) -> dict[int, str]:
+        """What each task was labeled as, for people: the classes of its boxes where it has some."""
+        return {
+            task: ", ".join(sorted(set(classes_in(self.task, label)))) or "nothing in it"
+            for task, label in self.as_dict().items()
+        }
 
 
 def snapshot_of(version: Version) -> LabelSnapshot:
@@ -118,6 +142,7 @@ class FitFacts:
     labels_differing: int
     same_backbone: bool
     same_classes: bool
+    same_task: bool = True
     settings_changed: tuple[str, ...] = ()
 
 
@@ -190,7 +215,8 @@ class State:
         synced: the mirror was read after the last hint.
         completed: the connection was completed once.
         config_error: why the label config cannot be served, empty if it can.
-        usable_labels: labels that the config holds; label_kinds: different ones among them.
+        usable_labels: labels that the config holds.
+        too_alike: why they train nothing yet, of too few classes; empty where they do.
         labels_changed_ago_s: seconds since a label last changed.
         backbone: the active frozen model, None before the first.
         backbone_wanted: the settings ask for another one than the active.
@@ -217,7 +243,7 @@ class State:
     completed: bool = True
     config_error: str = ""
     usable_labels: int = 0
-    label_kinds: int = 0
+    too_alike: str = ""
     labels_changed_ago_s: float = 0.0
     backbone: BackboneState | None = None
     backbone_wanted: bool = False

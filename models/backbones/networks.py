@@ -19,13 +19,19 @@ from torch import Tensor, nn
 from torchvision import models as zoo
 
 from models.errors import ConfigError, WeightsError
-from models.networks import Cnn4, ResNet32
+from models.networks import Cnn4, ResNet32, efficientnet_lite
 from models.networks.cosine_head import CosineLinear, last_linear, replace_last_linear
+from models.networks.trunk5 import Trunk5
 
 logger = logging.getLogger(__name__)
 
 BACKBONES: Mapping[str, Callable[[int], nn.Module]] = MappingProxyType(
-    {"cnn4": Cnn4, "resnet32": ResNet32}
+    {
+        "cnn4": Cnn4,
+        "resnet32": ResNet32,
+        "trunk5": Trunk5,
+        efficientnet_lite.NAME: efficientnet_lite.efficientnet_lite0,
+    }
 )
 """Our own networks, from K to a network; every torchvision classifier goes by its name too."""
 
@@ -111,9 +117,12 @@ def build(spec: BackboneSpec) -> tuple[nn.Module, Recipe, tuple[str, ...] | None
         WeightsError: if the weights cannot be had.
     """
     names = spec.class_names
-    if spec.architecture in BACKBONES:
+    if spec.architecture == efficientnet_lite.NAME:
+        network, recipe = _efficientnet_lite(spec)
+        names = None if spec.weights == "DEFAULT" else names
+    elif spec.architecture in BACKBONES:
         make = BACKBONES[spec.architecture]
-        with _seeded(spec.seed):
+        with seeded(spec.seed):
             network = make(_outputs(spec, make))
         if spec.weights == "DEFAULT":
             raise WeightsError(
@@ -133,7 +142,7 @@ def build(spec: BackboneSpec) -> tuple[nn.Module, Recipe, tuple[str, ...] | None
         # Of a file its own number of outputs counts, as without a new head.
         known = from_file and ":" not in spec.architecture
         outputs = last_linear(network)[1].out_features if known else spec.num_classes
-        with _seeded(spec.seed):
+        with seeded(spec.seed):
             network = set_head(network, spec.head, outputs, scale=spec.head_scale)
     if from_file:
         _fill(network, Path(spec.weights))
@@ -183,6 +192,22 @@ def _square(size: int) -> Recipe:
     return Recipe(input_size=size, resize=size, mean=_GREY[0], std=_GREY[1])
 
 
+def _efficientnet_lite(spec: BackboneSpec) -> tuple[nn.Module, Recipe]:
+    make, size = (
+        efficientnet_lite.efficientnet_lite0,
+        spec.input_size or efficientnet_lite.INPUT_SIZE,
+    )
+    published = spec.weights == "DEFAULT"
+    with seeded(spec.seed):
+        network = make(1000 if published else _outputs(spec, make))
+    if published:
+        _fill(network, efficientnet_lite.weights_file())
+    recipe = Recipe(
+        input_size=size, resize=size, mean=efficientnet_lite.MEAN, std=efficientnet_lite.STD
+    )
+    return network, recipe
+
+
 def _from_torchvision(spec: BackboneSpec) -> tuple[nn.Module, Recipe]:
     known = zoo.list_models(module=zoo)
     if spec.architecture not in known:
@@ -217,7 +242,7 @@ def _from_torchvision(spec: BackboneSpec) -> tuple[nn.Module, Recipe]:
         blank: nn.Module = zoo.get_model(spec.architecture, weights=None, num_classes=num_classes)
         return blank
 
-    with _seeded(spec.seed):
+    with seeded(spec.seed):
         network = make(_outputs(spec, make))
     return network, recipe
 
@@ -231,7 +256,7 @@ def _from_factory(spec: BackboneSpec) -> tuple[nn.Module, Recipe, tuple[str, ...
             f"backbone {spec.architecture!r} cannot be imported ({error}); expected module:factory "
             "where the module is on the Python path of the service"
         ) from error
-    with _seeded(spec.seed):
+    with seeded(spec.seed):
         network = factory()
     if not isinstance(network, nn.Module):
         raise ConfigError(
@@ -301,7 +326,7 @@ def _fill(network: nn.Module, path: Path) -> None:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Weights by seed, without touching the caller's random state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

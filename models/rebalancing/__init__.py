@@ -20,6 +20,7 @@ from models.rebalancing.ldam import Ldam
 from models.rebalancing.logit_adjustment import BalancedSoftmax, LogitAdjusted
 from models.rebalancing.m2m import M2m
 from models.rebalancing.prior_scaling import PriorScaling
+from models.rebalancing.repeat_factor import RepeatFactor
 from models.rebalancing.resample import Resample
 from models.rebalancing.reweight import Reweight
 from models.rebalancing.smote import Smote
@@ -30,6 +31,7 @@ STRATEGIES: Mapping[str, Callable[..., Strategy]] = MappingProxyType(
         "erm": Erm,
         "focal": Focal,
         "resample": Resample,
+        "repeat_factor": RepeatFactor,
         "reweight": Reweight,
         "class_balanced": ClassBalanced,
         "drs": Drs,
@@ -50,6 +52,11 @@ STRATEGIES: Mapping[str, Callable[..., Strategy]] = MappingProxyType(
         "joint_generation_aug": partial(JointGeneration, mode="aug"),
         "joint_generation_alt": partial(JointGeneration, mode="alt"),
     }
+)
+
+#: Those that work on pictures with boxes too.
+BOX_STRATEGIES: tuple[str, ...] = tuple(
+    name for name, make in STRATEGIES.items() if getattr(make, "takes_boxes", False)
 )
 
 
@@ -90,6 +97,7 @@ def options_of(name: str) -> tuple[str, ...]:
 
 
 __all__ = [
+    "BOX_STRATEGIES",
     "STRATEGIES",
     "Batch",
     "Combined",

@@ -5,6 +5,10 @@ A new strategy is one file: copy ``focal.py`` (another loss), ``resample.py`` (a
 
 Axes: N examples, B of them in a batch, K classes. Inputs are pictures (C, H, W) on [0, 1], or the
 features (D,) of a frozen trunk.
+
+An example with boxes has no class of its own. What a strategy that says ``takes_boxes`` is told of
+it: ``Task.present``, and as its class 0 of ("right", "wrong"), where the network's probability of
+"right" is exp(-its loss), as it is for an example with one class. Its loss is the detector's own.
 """
 
 from __future__ import annotations
@@ -40,6 +44,8 @@ class Task:
         run_dir: where a strategy may keep files of its own.
         train_reference: trains g, see ``reference``; None unless ``needs_reference``.
         low, high: least and greatest value of each input: 0 and 1 for pictures, (D,) for features.
+        holds: (N, K) bool, for pictures with boxes: which classes of the label config are in each;
+            None where each example is of one class.
         progress: told of long work before the first epoch.
     """
 
@@ -54,6 +60,7 @@ class Task:
     train_reference: Callable[[], nn.Module] | None = None
     low: Tensor | float = 0.0
     high: Tensor | float = 1.0
+    holds: Tensor | None = None
     progress: Progress = no_progress
 
     @cached_property
@@ -75,6 +82,13 @@ class Task:
     def counts(self) -> Tensor:
         """(K,) int64: labels of each class."""
         return torch.bincount(self.targets.cpu(), minlength=self.classes)
+
+    @property
+    def present(self) -> Tensor:
+        """(N, K) bool: which classes are in each example."""
+        if self.holds is not None:
+            return self.holds
+        return F.one_hot(self.targets.cpu(), self.classes).bool()
 
     def from_epoch(self, share: float) -> int:
         """The epoch at which something deferred begins; the last one at the latest.
@@ -125,6 +139,8 @@ class Strategy:
     needs_reference: bool = False
     #: It counts on pictures, not on the features of a frozen trunk.
     needs_pictures: bool = False
+    #: It works on pictures with boxes too: it asks of an example no more than ``Task.present``.
+    takes_boxes: bool = False
     #: The outputs answer for equal priors: correcting them by the priors would correct twice.
     balances: bool = True
 

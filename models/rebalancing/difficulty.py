@@ -62,6 +62,7 @@ class Difficulty(Strategy):
     """
 
     needs_probabilities = True
+    takes_boxes = True
 
     def __init__(self, *, c: float = 1.0, cap: float = 0.999, replacement: bool = False) -> None:
         require(0 < c < math.inf, "c", c, "a number > 0")

@@ -6,6 +6,7 @@ from models.rebalancing.base import Strategy
 
 
 class Erm(Strategy):
-    """The baseline: nothing is rebalanced."""
+    """The baseline: nothing is rebalanced. On boxes it is ``focal``, the detector's own loss."""
 
     balances = False
+    takes_boxes = True

@@ -18,9 +18,9 @@ def make_augmentation(name: str, *, size_px: int) -> Augmentation:
     """How pictures are varied on the way into a training.
 
     Args:
-        name: ``none``, ``crop`` (shifted by up to an eighth of the side, as CIFAR's pictures are by
-            4 of 32), ``crop_flip`` (and mirrored), or ``affine`` (shifted, turned, scaled, sheared
-            a little, the corners filled with grey).
+        name: ``none``, ``flip`` (mirrored by chance), ``crop`` (shifted by up to an eighth of the
+            side, as CIFAR's pictures are by 4 of 32), ``crop_flip`` (both), or ``affine`` (shifted,
+            turned, scaled, sheared a little, the corners filled with grey).
         size_px: side of the square pictures.
 
     Raises: ConfigError: for another name.
@@ -28,6 +28,7 @@ def make_augmentation(name: str, *, size_px: int) -> Augmentation:
     crop = v2.RandomCrop(size_px, padding=max(1, size_px // 8))
     chosen: dict[str, v2.Transform | None] = {
         "none": None,
+        "flip": v2.RandomHorizontalFlip(),
         "crop": crop,
         "crop_flip": v2.Compose([crop, v2.RandomHorizontalFlip()]),
         "affine": v2.RandomAffine(

@@ -20,7 +20,8 @@ from models.config import FinetuneConfig
 from models.errors import Diverged
 from models.folds import stratified_folds
 from models.recipes.evaluate import embed_pictures, shares_of
-from models.recipes.finetune import CHECKPOINT, Finetuned, finetune
+from models.recipes.finetune import Finetuned, finetune
+from models.recipes.finetune_loop import CHECKPOINT
 from models.recipes.incumbent import Incumbent
 from models.recipes.labeled_pictures import BoolArray, LabeledPictures
 from models.recipes.new_head import trained

@@ -42,8 +42,8 @@ logger = logging.getLogger(__name__)
 
 CANDIDATE, VERDICT, OUTCOME, REVIEW = "candidate", "verdict.json", "outcome.json", "review.json"
 _FROZEN = "frozen.safetensors"
-# What decides where and how often, not what comes out.
-_NO_MATTER = {"device", "checkpoint_every_s"}
+#: What decides where and how often, not what comes out.
+NO_MATTER = {"device", "checkpoint_every_s"}
 
 
 class Outcome(BaseModel):
@@ -123,12 +123,12 @@ def finetune_backbone(
         tail=tuple(sorted({int(k) for k in tail})),
         held_out=np.asarray(held_out, dtype=bool),
         seen=np.asarray(seen, dtype=bool),
-        validation=_validation(numbers, held_out, config),
+        validation=validation_of(numbers, held_out, config),
     )
     claim(run_dir, _digest(backbone, labels, config, seed))
-    finished = _finished(run_dir)
-    if finished is not None:
-        return finished
+    before = finished(run_dir)
+    if before is not None:
+        return before
     outcome = _Run(backbone, labels, config, run_dir, seed, progress).outcome()
     write_text(run_dir / OUTCOME, outcome.model_dump_json(indent=1))
     write_text(run_dir / VERDICT, outcome.verdict.model_dump_json(indent=1))
@@ -300,19 +300,20 @@ def _comparison(labels: LabeledPictures) -> tuple[tuple[str, ...], Compared]:
     return (by_all, "nothing") if by_all else (by_held_out, "cross-validation")
 
 
-def _validation(ids: IntArray, held_out: BoolArray, config: FinetuneConfig) -> BoolArray:
+def validation_of(ids: IntArray, held_out: BoolArray, config: FinetuneConfig) -> BoolArray:
+    """(N,) which examples stop the training early; none where it is not stopped."""
     if not config.patience or len(ids) != len(held_out):  # what does not fit is refused later
         return np.zeros(len(ids), dtype=bool)
     return validation(ids) & ~held_out
 
 
 def _digest(backbone: Backbone, labels: LabeledPictures, config: FinetuneConfig, seed: int) -> str:
-    about = config.model_dump(mode="json", exclude=_NO_MATTER)
+    about = config.model_dump(mode="json", exclude=NO_MATTER)
     words = [backbone.fingerprint, labels.digest(), seed, about]
     return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
 
-def _finished(run_dir: Path) -> Outcome | None:
+def finished(run_dir: Path) -> Outcome | None:
     """The outcome of a run that came to its end, and whose candidate is still there."""
     if not (run_dir / VERDICT).exists():
         return None

@@ -15,13 +15,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from models.class_metrics import ClassFigures, ClassMetrics
+from models.detection.coco import BoxMetrics
 from models.errors import ShapeError
 from models.types import IntArray
 
 #: Fewest examples of each tail class that can speak for or against a candidate.
 LEAST_EXAMPLES = 5
 _NEEDED = f"{LEAST_EXAMPLES} are needed"
-_ROUNDING = 1e-12  # two sums of the same recalls may differ by so much
+ROUNDING = 1e-12  # two sums of the same recalls may differ by so much
 
 Compared = Literal["held-out", "cross-validation", "nothing"]
 
@@ -34,9 +35,11 @@ class Verdict(BaseModel):
         reasons: sentences for a person; the first one says what was decided.
         compared: what decided: examples held out, these with out-of-fold predictions of others,
             or nothing. Where nothing did, ``before`` and ``after`` are for people only.
-        before: the incumbent's figures, None where nothing could be measured.
+        before: the incumbent's figures, None where nothing could be measured; of a detector these
+            are COCO's.
         after: the candidate's on the same examples.
-        held_out: held-out examples that the incumbent's network was not trained on.
+        held_out: held-out examples (of a detector: boxes) that the incumbent's network was not
+            trained on.
         held_out_by_class: how many of them each class has, by name.
     """
 
@@ -45,8 +48,8 @@ class Verdict(BaseModel):
     promoted: bool
     reasons: tuple[str, ...]
     compared: Compared
-    before: ClassMetrics | None = None
-    after: ClassMetrics | None = None
+    before: ClassMetrics | BoxMetrics | None = None
+    after: ClassMetrics | BoxMetrics | None = None
     held_out: int = 0
     held_out_by_class: dict[str, int] = {}
 
@@ -92,7 +95,7 @@ def judge_finetune(before: ClassMetrics, after: ClassMetrics, *, compared: Compa
     few = too_few(counts, class_names=names, tail=before.tail)
     pairs = [(before.classes[k], after.classes[k]) for k in before.tail]
     falls = tuple(_fall(old, new) for old, new in pairs if _falls_beyond(old, new))
-    rises = after.balanced_accuracy > before.balanced_accuracy + _ROUNDING
+    rises = after.balanced_accuracy > before.balanced_accuracy + ROUNDING
     against = few + falls + (() if rises else (_balanced(before, after),))
     if against:
         reasons = (f"rejected: {against[0]}", *against[1:])
@@ -111,8 +114,8 @@ def judge_finetune(before: ClassMetrics, after: ClassMetrics, *, compared: Compa
 def refuse(
     reasons: Sequence[str],
     *,
-    before: ClassMetrics | None = None,
-    after: ClassMetrics | None = None,
+    before: ClassMetrics | BoxMetrics | None = None,
+    after: ClassMetrics | BoxMetrics | None = None,
 ) -> Verdict:
     """A candidate that cannot be judged.
 
@@ -136,29 +139,31 @@ def _falls_beyond(old: ClassFigures, new: ClassFigures) -> bool:
 
 
 def _fall(old: ClassFigures, new: ClassFigures) -> str:
-    return f"{_told(old, new)[:-1]}, interval {_two(old.low)} to {_two(old.high)})"
+    return f"{_told(old, new)[:-1]}, interval {two_places(old.low)} to {two_places(old.high)})"
 
 
 def _told(old: ClassFigures, new: ClassFigures) -> str:
     was, now = old.recall or 0.0, new.recall or 0.0
-    return f"recall of {old.name} {_moved(was, now)} ({_examples(old.count)})"
+    return f"recall of {old.name} {moved(was, now)} ({_examples(old.count)})"
 
 
 def _balanced(before: ClassMetrics, after: ClassMetrics) -> str:
-    moved = _moved(before.balanced_accuracy, after.balanced_accuracy)
-    return f"balanced accuracy {moved} ({_examples(before.count)})"
+    words = moved(before.balanced_accuracy, after.balanced_accuracy)
+    return f"balanced accuracy {words} ({_examples(before.count)})"
 
 
-def _moved(was: float, now: float) -> str:
-    if abs(now - was) <= _ROUNDING:
-        return f"stayed at {_two(now)}"
+def moved(was: float, now: float) -> str:
+    """How a share went, in words, with as many places as the difference takes."""
+    if abs(now - was) <= ROUNDING:
+        return f"stayed at {two_places(now)}"
     # Two places may hide the difference that decided.
     places = next(n for n in range(2, 13) if n == 12 or f"{was:.{n}f}" != f"{now:.{n}f}")
     verb = "rose" if now > was else "fell"
-    return f"{verb} from {_two(was, places)} to {_two(now, places)}"
+    return f"{verb} from {two_places(was, places)} to {two_places(now, places)}"
 
 
-def _two(share: float, places: int = 2) -> str:
+def two_places(share: float, places: int = 2) -> str:
+    """A share as .85."""
     return f"{share:.{places}f}".removeprefix("0") if share < 1 else f"{share:.{places}f}"
 
 

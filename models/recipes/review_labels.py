@@ -20,7 +20,7 @@ from models.types import IntArray
 MOST = 50  # a page of them: more are not looked at, and of less suspicion
 _ALL = 2**31 - 1
 _LEAST_SHARE = 1e-12
-_NEUTRAL = 1.0  # D of an example that was neither learned nor un-learned
+NEUTRAL = 1.0  # D of an example that was neither learned nor un-learned
 
 
 class Suspect(BaseModel):
@@ -104,7 +104,7 @@ def review_labels(
     else:
         hardest, difficulties = (part.numpy() for part in knows.hardest(_ALL))
         # What a strategy added to the training set comes after the labels.
-        suspicious = hardest[(difficulties > _NEUTRAL) & (hardest < len(rows))]
+        suspicious = hardest[(difficulties > NEUTRAL) & (hardest < len(rows))]
         scores = np.ones(len(rows))
         scores[hardest[hardest < len(rows)]] = difficulties[hardest < len(rows)]
     return Review(

@@ -176,6 +176,36 @@ class RareFirst:
         """Tail classes with a label."""
         return [k for k in self.classes.tail if self._known().seen[k] > 0]
 
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        """Why an example is served, for each that is served in turn."""
+        seen = self._known().seen
+        return tuple(
+            f"tail {self.classes.names[columns[0]]}" if seen[columns[0]] else "one-class error"
+            for columns in self._served()
+        )
+
+    @property
+    def turn_share(self) -> float:
+        """Of the places that each of them is served."""
+        return self._known().turns / len(self._served())
+
+    def log_odds(self, examples: Examples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(N,) rarity and (N, T' + 1) scores of a few examples; the last column is of all tail.
+
+        What ``rank`` orders by, where something else than the order of these examples is wanted.
+        """
+        fitted = self._known()
+        rarity = np.empty(len(examples))
+        scores = np.empty((len(examples), len(self._served()) + 1))
+        for start, (logits,) in Stacked([self.layer]).batches(examples):
+            here = slice(start, start + logits.shape[1])
+            rare, odds = self.weigh_up(logits)
+            rarity[here], scores[here] = rare.numpy(), odds.numpy().T
+            if fitted.novelty.any():
+                scores[here] += self._extra(examples.slice(start, here.stop), logits)
+        return rarity, scores
+
     def again(self, features: FloatArray, targets: IntArray) -> RecalibrationLayer:
         """The layer that other labels would have given; see ``MixedLayer.again``.
 
@@ -342,17 +372,12 @@ class RareFirst:
             rounded[:, -1],
             contenders.ids,
             budget=whole_parts(size, len(contenders)),
-            share=fitted.turns / len(served),
+            share=self.turn_share,
             give_up_share=self.config.give_up_share,
         )
         at = spread(contenders.take(rows), usual=fitted.usual)[:size]
         rows, turns = rows[at], turns[at]
-        names = [
-            f"tail {self.classes.names[columns[0]]}"
-            if fitted.seen[columns[0]]
-            else "one-class error"
-            for columns in served
-        ]
+        names = self.served_names
         return RankedQueue(ids=contenders.ids[rows], reasons=tuple(names[turn] for turn in turns))
 
     def reconstruction_error(self, examples: Examples) -> NDArray[np.float64]:

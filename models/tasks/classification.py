@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -75,6 +75,17 @@ class Classification:
     """Single-choice image classification."""
 
     tag = "Choices"
+    name = "classification"
+
+    @staticmethod
+    def classes_in(label: str) -> tuple[str, ...]:
+        """The class that the label of an image is."""
+        return (label,)
+
+    @staticmethod
+    def is_usable(label: str, classes: Collection[str]) -> bool:
+        """Whether a label is one of some classes."""
+        return label in classes
 
     @staticmethod
     def vote(annotations: Sequence[AnnotationVote]) -> str | Conflict | None:

@@ -88,7 +88,7 @@ class Project:
     @property
     def rare_found(self) -> int:
         """Rare ones among them."""
-        return sum(label.digit in self.digits.rare for label in self.given)
+        return sum(label.answer in self.digits.rare for label in self.given)
 
     def connect_by_hand(self, backend: Backend) -> int:
         """Connect it as Label Studio's settings page does. Returns: the connection's id."""

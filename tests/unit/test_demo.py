@@ -17,7 +17,7 @@ from demo.annotator import chosen_digits, file_name
 from demo.digits import SIDE_PX, DigitSet, choose_digits
 from demo.label_studio_api import LabelStudioApi
 from demo.ports import PortTakenError, free_port, require_free_port
-from demo.project import resume_digits_project
+from demo.project import resume_project
 from demo.queue_watch import ServedQueue, reordered
 from demo.report import Batch, RunReport, mean_and_spread
 from demo.state import fresh_state, load_state, save_state
@@ -173,8 +173,8 @@ class _FewProjects:
 def test_a_project_that_a_killed_run_made_is_taken_up() -> None:
     studio = _FewProjects()
     api = cast(LabelStudioApi, studio)
-    assert resume_digits_project(api, "made by run 8") is None
-    assert resume_digits_project(api, "made by run 7") == 3
+    assert resume_project(api, "made by run 8") is None
+    assert resume_project(api, "made by run 7") == 3
     assert set(studio.described) == {1, 3}, "only the one that was never filled goes"
 
 

@@ -23,9 +23,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
     if pin is None:
         return
     try:
-        version, state = usable(
-            context.store, context.registry, pin.version, classes=context.sync.classes
-        )
+        version, state = usable(context.store, context.registry, pin.version, sync=context.sync)
     except VersionRefused as error:
         logger.warning("project %s: %s", context.project_id, error)
         release(context.store, pin.version, str(error))

@@ -28,8 +28,8 @@ from backend.reconcile.held_out import learnable
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import BackboneState
 from backend.settings import Settings
-from models.backbones import Backbone, BackboneSpec, load_backbone
 from models.errors import ModelError
+from models.tasks.base import CLASSIFICATION, FrozenModel, Wanted, task_of
 
 logger = logging.getLogger(__name__)
 
@@ -37,24 +37,20 @@ _RETRY_S = 300.0
 _POLL_S = 0.2
 
 
-class BootstrapRun(BaseModel):
+class BootstrapRun(Wanted):
     """Everything the child process needs (``run.json`` in the run directory).
 
     Attributes:
-        labels: class name by task id; the image of a task lies in ``images/<id>``.
-        classes: the label config's classes, in its order.
+        labels: label by task id, as the mirror keeps it; the image of a task lies in
+            ``images/<id>``.
+        task: which kind of labels these are.
     """
 
-    model_config = ConfigDict(frozen=True)
-
-    architecture: str
-    feature_layer: str
-    classes: tuple[str, ...]
     labels: dict[int, str]
     steps: int
-    seed: int
     device: str
     max_pixels: int
+    task: str = CLASSIFICATION
 
 
 class BootstrapFailure(BaseModel):
@@ -73,14 +69,34 @@ class BootstrapFailure(BaseModel):
     source: str = ""
 
 
-def source(settings: Settings) -> str:
-    """Which frozen model the settings ask for."""
-    return f"{settings.backbone}|{settings.weights}|{settings.feature_layer}"
+def wanted(settings: Settings, classes: tuple[str, ...]) -> Wanted:
+    """Which frozen model the settings ask for, for a label config's classes."""
+    return Wanted(
+        architecture=settings.backbone,
+        weights=settings.weights,
+        feature_layer=settings.feature_layer,
+        classes=classes,
+        input_size=settings.detector_size_px,
+        detections=settings.top_detections,
+        seed=settings.seed,
+    )
 
 
-def trainable(settings: Settings) -> bool:
-    """Whether no trained model was given."""
-    return settings.weights == "none" and ":" not in settings.backbone
+def source(context: ProjectContext) -> str:
+    """What tells the model that is wished for from another one."""
+    return context.task.source(wanted(context.settings, context.sync.classes))
+
+
+def trainable(settings: Settings, task: str = CLASSIFICATION) -> bool:
+    """Whether the model that is wished for is trained on the project's labels."""
+    return task_of(task).trainable(wanted(settings, ()))
+
+
+def too_alike(context: ProjectContext) -> str:
+    """Why the labels at hand train nothing yet, of too few classes; empty where they do."""
+    counts = context.counts(learnable(context.labels(), context.settings))
+    kinds = sum(counts[name] > 0 for name in context.sync.classes)
+    return context.task.too_alike if kinds < context.task.least_kinds else ""
 
 
 def blocked(context: ProjectContext) -> str:
@@ -88,62 +104,48 @@ def blocked(context: ProjectContext) -> str:
     failure = context.store.read("bootstrap_failed.json", BootstrapFailure)
     if failure is None or time.time() >= failure.retry_s:
         return ""
-    if failure.source not in {"", source(context.settings)}:
+    if failure.source not in {"", source(context)}:
         return ""
     return f"{failure.what} failed and is tried again later: {failure.reason}"
 
 
 def run(context: ProjectContext, plan: Plan) -> None:
     """Load the given model, or train one, and make it the active one."""
-    settings = context.settings
     state = context.backbone_state
-    wanted = source(settings)
-    if state is None or state.source != wanted:
-        _take_as_it_is(context, wanted)
+    if state is None or state.source != source(context):
+        _take_as_it_is(context)
         return
-    _train(context, wanted)
+    _train(context)
 
 
-def _spec(settings: Settings, classes: tuple[str, ...]) -> BackboneSpec:
-    return BackboneSpec(
-        architecture=settings.backbone,
-        weights=settings.weights,
-        feature_layer=settings.feature_layer or None,
-        num_classes=len(classes),
-        class_names=None,
-        seed=settings.seed,
-    )
-
-
-def _take_as_it_is(context: ProjectContext, wanted: str) -> None:
-    settings, classes = context.settings, context.sync.classes
+def _take_as_it_is(context: ProjectContext) -> None:
+    settings, before = context.settings, context.backbone_state
     context.store.note("bootstrap", 0, 1, f"loading {settings.backbone}")
     try:
-        backbone = load_backbone(_spec(settings, classes), device=device(settings.device))
+        wish = wanted(settings, context.sync.classes)
+        made = context.task.make(wish, device=device(settings.device))
     except ModelError as error:
-        if context.backbone_state is None:
+        if before is None or before.task != context.task.name:
             raise
         # The one that is there goes on: a project's wish must not cost it its queue.
         _failed(context, str(error), what=f"loading {settings.backbone}")
         return
-    if trainable(settings):
-        how = "untrained"
-    else:
-        how = "pretrained" if settings.weights == "DEFAULT" else "given"
-    # Random weights have a head over the project's classes that says nothing.
-    names = backbone.class_names if how != "untrained" else None
     _activate(
         context,
-        backbone,
+        made.model,
         BackboneState(
-            fingerprint=backbone.fingerprint, how=how, source=wanted, classes=names or ()
+            fingerprint=made.model.fingerprint,
+            how=made.how,
+            source=source(context),
+            classes=made.classes,
+            task=context.task.name,
         ),
     )
 
 
 def _activate(
     context: ProjectContext,
-    backbone: Backbone,
+    backbone: FrozenModel,
     state: BackboneState,
     trained_on: Collection[int] = (),
 ) -> None:
@@ -159,7 +161,7 @@ def _activate(
     context.forget_features()
 
 
-def _train(context: ProjectContext, wanted: str) -> None:
+def _train(context: ProjectContext) -> None:
     settings, usable = context.settings, context.labels()
     labels = learnable(usable, settings)
     run_dir = _prepare(context, labels)
@@ -173,7 +175,7 @@ def _train(context: ProjectContext, wanted: str) -> None:
         reason = _last_line(log) or f"the child process ended with code {code}"
         _failed(context, reason)
         return
-    backbone = Backbone.load(result, device=device(settings.device))
+    backbone = context.task.load(result, device=device(settings.device))
     _activate(
         context,
         backbone,
@@ -182,8 +184,9 @@ def _train(context: ProjectContext, wanted: str) -> None:
             how="bootstrapped",
             # Held-out ones too: another training is due when there are twice as many of all.
             labels=len(usable),
-            source=wanted,
+            source=source(context),
             classes=backbone.class_names or (),
+            task=context.task.name,
         ),
         trained_on=_labels_of(run_dir),
     )
@@ -204,7 +207,7 @@ def _failed(context: ProjectContext, reason: str, *, what: str = "training a fir
         reason=reason,
         retry_s=time.time() + _RETRY_S,
         what=what,
-        source=source(context.settings),
+        source=source(context),
     )
     context.store.write("bootstrap_failed.json", failure)
 
@@ -232,8 +235,9 @@ def _prepare(context: ProjectContext, labels: dict[int, str]) -> Path | None:
     Directories of older snapshots go: their labels are in Label Studio. None where no labeled
     image could be read.
     """
-    settings, classes = context.settings, context.sync.classes
-    words = repr((sorted(labels.items()), classes, source(settings), settings.bootstrap_steps))
+    settings, wish = context.settings, wanted(context.settings, context.sync.classes)
+    steps: int = getattr(settings, context.task.steps_setting)
+    words = repr((sorted(labels.items()), wish.classes, source(context), steps))
     run_dir = context.store.path("runs", hashlib.sha256(words.encode()).hexdigest()[:16])
     if (run_dir / "run.json").exists():
         return run_dir
@@ -264,14 +268,12 @@ def _prepare(context: ProjectContext, labels: dict[int, str]) -> Path | None:
     if not read:
         return None
     config = BootstrapRun(
-        architecture=settings.backbone,
-        feature_layer=settings.feature_layer,
-        classes=classes,
+        **wish.model_dump(),
         labels=read,
-        steps=settings.bootstrap_steps,
-        seed=settings.seed,
+        steps=steps,
         device=device(settings.device),
         max_pixels=settings.max_image_megapixels * 1_000_000,
+        task=context.task.name,
     )
     write_atomically(run_dir / "run.json", config.model_dump_json())
     return run_dir

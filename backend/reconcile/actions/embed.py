@@ -56,7 +56,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
             uris[task_id], task_id=task_id, project_key=context.store.key
         ),
         max_pixels=settings.max_image_megapixels * 1_000_000,
-        batch=settings.embed_batch,
+        batch=min(settings.embed_batch, context.task.at_once),
         threads=settings.fetch_threads,
         progress=lambda done, total, message="": context.store.note(
             "embed", done, total, f"{plan.which} images"

@@ -21,6 +21,7 @@ from backend.reconcile.held_out import held_out_of
 from backend.reconcile.plan import Plan
 from backend.settings import Settings
 from models.config import FinetuneConfig
+from models.tasks.base import CLASSIFICATION, DETECTION
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ def note_failure(run: Finetune, reason: str) -> None:
 
 def _create(context: ProjectContext, kept: Finetunes, why: str, wish: Wish | None) -> Finetune:
     settings, labels, state = context.settings, context.labels(), context.backbone_state
+    task, counts = context.sync.task, context.counts()
     if state is None:
         raise BackendError("a fine-tune was asked for before there is a frozen model")
     known = frozen_models.trained_on(context.store, state)
@@ -84,15 +86,14 @@ def _create(context: ProjectContext, kept: Finetunes, why: str, wish: Wish | Non
             classes=context.sync.classes,
             # A class that nobody labeled can be neither learned nor judged.
             tail=tuple(
-                name
-                for name in context.tail.names
-                if name in context.sync.classes and name in labels.values()
+                name for name in context.tail.names if name in context.sync.classes and counts[name]
             ),
+            task=task,
             labels=labels,
             held_out=held_out_of(labels),
             # Of a model that nobody wrote this down for, every label may have been.
             seen=tuple(sorted(labels if known is None else labels.keys() & known)),
-            config=config_of(settings, wish),
+            config=config_of(settings, wish, task),
             seed=settings.seed,
             threads=max(1, usable_cores() // 2),
             max_pixels=settings.max_image_megapixels * 1_000_000,
@@ -101,12 +102,16 @@ def _create(context: ProjectContext, kept: Finetunes, why: str, wish: Wish | Non
     )
 
 
-def config_of(settings: Settings, wish: Wish | None = None) -> FinetuneConfig:
+def config_of(
+    settings: Settings, wish: Wish | None = None, task: str = CLASSIFICATION
+) -> FinetuneConfig:
     """The training's own settings, as the project's have them and a person says otherwise."""
     return finetune_config(
         settings,
-        # Also what was fine-tuned here before began with given weights, if they were given.
-        from_scratch=trainable(settings),
+        # Also what was fine-tuned here before began with given weights, if they were given. Of a
+        # detector these are the trunk's: the rest is always trained here.
+        from_scratch=settings.weights == "none" if task == DETECTION else trainable(settings),
         strategy=wish.strategy if wish else None,
         epochs=wish.epochs if wish else None,
+        task=task,
     )

@@ -19,10 +19,10 @@ from backend.reconcile.own_head import NOTES, own_head
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import LabelSnapshot
 from models.holdouts import Provenance
-from models.recipes.fit_miner import fit_miner
 from models.registry import VersionCard
 from models.skewness import class_priors, update_tail
-from models.types import ClassSpace, LabeledExamples
+from models.tasks.base import LabeledTexts
+from models.types import ClassSpace
 
 
 def run(context: ProjectContext, plan: Plan) -> None:
@@ -42,20 +42,22 @@ def run(context: ProjectContext, plan: Plan) -> None:
     labeled_rows = rows[is_known]
     pool_rows = rows[~is_labeled & (tasks.states[rows] == "unlabeled")]
     index = {name: number for number, name in enumerate(classes)}
-    targets = np.asarray(
-        [index[labels[int(tasks.ids[row])]] for row in labeled_rows], dtype=np.int64
-    )
     own, state = own_head(context), context.backbone_state
     config = miner_config(settings)
     fair = (context.ledger.origin(int(tasks.ids[row])) in UNBIASED for row in labeled_rows)
-    miner = fit_miner(
-        LabeledExamples(context.examples(labeled_rows), targets, own.head),
+    miner = context.task.fit(
+        LabeledTexts(
+            context.examples(labeled_rows),
+            tuple(labels[int(tasks.ids[row])] for row in labeled_rows),
+        ),
         context.examples(pool_rows),
         classes=ClassSpace(
             names=classes,
             tail=tuple(sorted(index[name] for name in tail.names if name in index)),
             class_priors=class_priors(context.unbiased_counts(), classes),
         ),
+        head=state.classes if state else (),
+        own_head=own.head,
         config=config,
         seed=settings.seed,
         provenance=Provenance(
@@ -69,6 +71,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
         ids=tuple(sorted(labels)),
         labels=tuple(labels[i] for i in sorted(labels)),
         classes=classes,
+        task=context.sync.task,
     )
 
     def write(folder: Path) -> None:
@@ -139,7 +142,7 @@ def _frozen_model(context: ProjectContext) -> dict[str, object]:
     Not always the one that the settings ask for, which may be one that cannot be loaded.
     """
     state = context.backbone_state
-    asked = state.source if state and state.source else source(context.settings)
+    asked = state.source if state and state.source else source(context)
     architecture, _, rest = asked.partition("|")
     return {
         "architecture": architecture,

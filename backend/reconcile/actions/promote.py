@@ -19,8 +19,8 @@ from backend.reconcile.context import ProjectContext
 from backend.reconcile.finetune_facts import MOST_TRIES
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import BackboneState
-from models.backbones import Backbone
 from models.errors import ModelError
+from models.tasks.base import task_of
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def _over(context: ProjectContext, run: Finetune, why: str, *, cancelled: bool) 
         or about is None
         or active not in {about.incumbent, outcome.candidate}
         or switched_off
-        or (about.classes != context.sync.classes and active != outcome.candidate)
+        or (not _of_these_labels(context, about) and active != outcome.candidate)
     ):
         children.stop(run)
         told = run.failure
@@ -80,8 +80,8 @@ def _over(context: ProjectContext, run: Finetune, why: str, *, cancelled: bool) 
     record = record.model_copy(
         update={
             "compared": verdict.compared,
-            "before": verdict.before.balanced_accuracy if verdict.before else None,
-            "after": verdict.after.balanced_accuracy if verdict.after else None,
+            "before": verdict.before.worth if verdict.before else None,
+            "after": verdict.after.worth if verdict.after else None,
             "candidate": outcome.candidate or "",
         }
     )
@@ -93,6 +93,11 @@ def _over(context: ProjectContext, run: Finetune, why: str, *, cancelled: bool) 
         reason = f"its network cannot be used: {error}"
         return _record(record, "failed", (reason, *verdict.reasons))
     return _record(record, "promoted", verdict.reasons)
+
+
+def _of_these_labels(context: ProjectContext, about: FinetuneRun) -> bool:
+    """Whether the label config still asks for what was learned."""
+    return (about.classes, about.task) == (context.sync.classes, context.sync.task)
 
 
 def _record(record: FinetuneRecord, state: RunState, reasons: tuple[str, ...]) -> FinetuneRecord:
@@ -115,7 +120,7 @@ def _make_active(
     if not folder.exists():
         # Checked, and all that belongs to it written, before anything depends on it; moved, which
         # takes no room.
-        Backbone.load(candidate)
+        task_of(about.task).load(candidate)
         frozen_models.remember_trained_on(candidate, learned)
         folder.parent.mkdir(parents=True, exist_ok=True)
         candidate.rename(folder)
@@ -128,6 +133,7 @@ def _make_active(
                 labels=len(about.labels),
                 source=before.source,
                 classes=about.classes,
+                task=about.task,
             ),
         )
     except OSError:

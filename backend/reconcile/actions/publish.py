@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from backend.errors import LabelStudioRefused, PublishError
 from backend.instance import version_prefix
 from backend.labelstudio.client import PredictionItem
-from backend.preannotation import preannotation
+from backend.preannotation import shown
 from backend.projects import Publication, Publications, PublishedScores
 from backend.queue_scores import queue_scores
 from backend.reconcile.actions import embed
@@ -30,8 +30,9 @@ from backend.reconcile.order import Window, control_ids, draw_notes, draw_of, wi
 from backend.reconcile.ownership import ownership
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import snapshot_of
-from models.recipes.fit_miner import Miner
+from models.recipes.load_miner import load_miner
 from models.registry import Version
+from models.tasks.base import FittedMiner
 from models.types import Examples, Judgement, RankedQueue
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
         raise RuntimeError("the plan asked to publish before Fit made a version")
     _settle_candidate(context)
     context.store.note("publish", 0, 3, "ranking the pool")
-    miner = Miner.load(version.path)
+    miner = load_miner(version.path)
     rows = context.embedded_rows()
     examples = context.examples(rows)
     ranked, judged = _window(context, version, miner, examples, rows)
@@ -99,7 +100,7 @@ def _draws(
 def _window(
     context: ProjectContext,
     version: Version,
-    miner: Miner,
+    miner: FittedMiner,
     examples: Examples,
     rows: NDArray[np.int64],
 ) -> tuple[Window, Judgement]:
@@ -146,6 +147,8 @@ def _scores(context: ProjectContext, judged: Judgement, ranked: RankedQueue) -> 
         predicted=judged.predicted,
         confidence=judged.confidence,
         classes=context.sync.classes,
+        # A tenth of a kilobyte a task, in the memory of the web process too.
+        boxes=judged.boxes if context.settings.preannotate else None,
         queue=ranked.ids,
         reasons=ranked.reasons,
     )
@@ -268,11 +271,10 @@ def _items(
 def _region(
     context: ProjectContext, scores: PublishedScores, row: int | None
 ) -> Sequence[dict[str, object]]:
-    """A pre-annotation where the settings ask for one: the original head's class."""
+    """A pre-annotation where the settings ask for one: what the original head sees."""
     if not context.settings.preannotate or row is None:
         return ()
-    label = scores.classes[int(scores.predicted[row])]
-    return preannotation(context.interface, label, float(scores.confidence[row]))
+    return shown(context.interface, scores.classes, scores, row)
 
 
 def _dropped(context: ProjectContext, publication: Publication) -> list[int]:

@@ -20,7 +20,8 @@ from backend.errors import UnsupportedLabelConfig
 from backend.files import write_atomically
 from backend.labelstudio.client import TaskRecord
 from backend.labelstudio.interface import (
-    ImageChoices,
+    ImageBoxes,
+    Interface,
     config_sha256,
     parse_label_config,
 )
@@ -28,8 +29,9 @@ from backend.mirror import MirroredTask
 from backend.reconcile import settings_look
 from backend.reconcile.context import ProjectContext
 from backend.reconcile.plan import Plan
+from backend.reconcile.reading_notes import READING_NOTES, ReadingNotes
 from backend.reconcile.state import SyncState
-from backend.reconcile.votes import vote
+from backend.reconcile.votes import Vote, vote
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +87,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
                 "ids_checked_s": checked,
                 "labels_changed_s": now if changed else state.labels_changed_s,
                 "classes": context.interface.labels,
+                "task": context.interface.task,
                 "config_digest": digest,
                 "config_error": "",
             }
@@ -94,15 +97,23 @@ def run(context: ProjectContext, plan: Plan) -> None:
     context.end_looking()
 
 
-def reading_digest(interface: ImageChoices) -> str:
-    """SHA-256 of what decides how a task is read: the image's key and the control.
+def reading_digest(interface: Interface) -> str:
+    """SHA-256 of what decides how a task is read: the image's key and the controls.
 
-    Classes are not in it: the mirror keeps every label as it was given, and those that the config
-    does not hold come back into use when the config does.
+    Of a choice, classes are not in it: the mirror keeps every label as it was given, and those that
+    the config does not hold come back into use when the config does. Of boxes they are: one whose
+    class the config does not hold is kept without a class.
     """
-    return hashlib.sha256(
-        json.dumps([interface.control_name, interface.data_key]).encode()
-    ).hexdigest()
+    if isinstance(interface, ImageBoxes):
+        read: list[object] = [
+            interface.task,
+            interface.labels_of_control,
+            interface.beside,
+            interface.data_key,
+        ]
+    else:
+        read = [interface.control_name, interface.data_key]
+    return hashlib.sha256(json.dumps(read).encode()).hexdigest()
 
 
 def _overlap(state: SyncState, newest: _Newest | None, began_s: float) -> dict[str, object]:
@@ -122,7 +133,7 @@ def _overlap(state: SyncState, newest: _Newest | None, began_s: float) -> dict[s
 
 
 def _catch_up(
-    context: ProjectContext, interface: ImageChoices, state: SyncState, digest: str
+    context: ProjectContext, interface: Interface, state: SyncState, digest: str
 ) -> tuple[_Newest | None, bool]:
     """Read what is new, or everything; returns the newest change and whether it was everything."""
     known = (
@@ -147,7 +158,7 @@ def _catch_up(
 
 def _read(
     context: ProjectContext,
-    interface: ImageChoices,
+    interface: Interface,
     known: _Newest | None,
     overlap: timedelta = _OVERLAP,
 ) -> _Newest | None:
@@ -157,10 +168,13 @@ def _read(
         The newest change there is. None where there is none, or where what was known is gone.
     """
     batch: list[MirroredTask] = []
+    notes: dict[int, tuple[str, ...]] = {}
     newest, seen, found = known, 0, known is None
     after = None if known is None else known.at - overlap
     for record in context.client.tasks(context.project_id, updated_after=after):
-        batch.append(_mirrored(record, interface))
+        result = vote(record.annotations, interface)
+        batch.append(_mirrored(record, interface, result))
+        notes[record.id] = result.notes
         found = found or (known is not None and record.id == known.task)
         if newest is None or record.updated_at >= newest.at:
             newest = _Newest(record.updated_at, record.id)
@@ -173,10 +187,21 @@ def _read(
     context.mirror.upsert(batch)
     if seen:
         context.forget_tasks()
+    before = _notes(context)
+    _keep_notes(context, before, (ReadingNotes() if known is None else before).read(notes))
     return newest if found else None
 
 
-def _compare_ids(context: ProjectContext, interface: ImageChoices) -> None:
+def _notes(context: ProjectContext) -> ReadingNotes:
+    return context.store.read(READING_NOTES, ReadingNotes) or ReadingNotes()
+
+
+def _keep_notes(context: ProjectContext, before: ReadingNotes, now: ReadingNotes) -> None:
+    if now != before:
+        context.store.write(READING_NOTES, now)
+
+
+def _compare_ids(context: ProjectContext, interface: Interface) -> None:
     """Forget tasks that are gone; read all again if Label Studio has some that we never saw."""
     there = context.client.task_ids(context.project_id)
     here = {int(i) for i in context.tasks().ids}
@@ -185,13 +210,14 @@ def _compare_ids(context: ProjectContext, interface: ImageChoices) -> None:
         logger.info("project %s: %s tasks were deleted", context.project_id, len(gone))
         context.mirror.remove(gone)
         context.forget_tasks()
+        noted = _notes(context)
+        _keep_notes(context, noted, noted.without(gone))
     if there - here:
         _read(context, interface, None)
 
 
-def _mirrored(record: TaskRecord, interface: ImageChoices) -> MirroredTask:
+def _mirrored(record: TaskRecord, interface: Interface, result: Vote) -> MirroredTask:
     uri = record.data.get(interface.data_key)
-    result = vote(record.annotations, interface)
     return MirroredTask(
         id=record.id,
         uri=uri if isinstance(uri, str) else "",

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from typer.testing import CliRunner
 
 from backend.cli import app
@@ -19,9 +21,11 @@ from backend.projects import ProjectStore
 from backend.score_files import image_files
 from backend.settings import Settings
 from models.backbones import Backbone, BackboneSpec, load_backbone
+from models.backbones.detector import DetectorSpec, load_detector
 from models.config import MinerConfig
 from models.recipes.fit_miner import fit_miner
 from models.registry import VersionCard, VersionRegistry
+from models.tasks.base import CLASSIFICATION, DETECTION, task_of
 from models.types import ClassSpace, Examples, Judgement, LabeledExamples
 from tests.recorded import CLASSES, LABEL_STUDIO
 
@@ -58,6 +62,7 @@ def judge_of(names: tuple[str, ...], miner: Miner) -> Judge:
         tail=("ship",),
         backbone=backbone(names),
         miner=miner,
+        task=task_of(CLASSIFICATION),
     )
 
 
@@ -113,6 +118,36 @@ def test_nothing_readable_is_no_judgement() -> None:
     )
     assert judged.judgement is None
     assert list(judged.failures) == [1]
+
+
+def test_a_detector_is_asked_for_few_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes far more memory for each, and what it said comes to the miner as it is."""
+    spec = DetectorSpec(class_names=CLASSES, input_size=64, seed=1)
+    detector, miner = load_detector(spec), Miner()
+    sizes: list[int] = []
+    embed = detector.embed
+
+    def counted(batch: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        sizes.append(len(batch))
+        return embed(batch)
+
+    monkeypatch.setattr(detector, "embed", counted)
+    judge = Judge(
+        version="v0001",
+        classes=CLASSES[:2],
+        tail=(),
+        backbone=detector,
+        miner=miner,
+        task=task_of(DETECTION),
+    )
+    ids = list(range(20))
+    judged = judge.judge(ids, lambda i: picture(i), max_pixels=10_000, batch=64, threads=1)
+    assert judged.judgement is not None
+    assert judged.judgement.ids.tolist() == ids
+    assert sizes == [16, 4]
+    logits = miner.seen[0].logits
+    assert logits is not None
+    assert logits.shape == (20, detector.slots * (6 + len(CLASSES)))
 
 
 def test_files_and_folders_are_found_once_in_order(tmp_path: Path) -> None:

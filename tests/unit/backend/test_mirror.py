@@ -78,30 +78,20 @@ def test_logits_and_backbones_are_kept_apart(mirror: Mirror) -> None:
     assert other.vectors.shape == (2, 2)
 
 
-@pytest.mark.parametrize(
-    ("head", "classes", "expected"),
-    [
-        (("a", "b"), ("a", "b"), [[2, 3], [4, 5]]),
-        (("a", "b"), ("b", "a"), [[3, 2], [5, 4]]),
-        (("a", "b"), ("b",), [[3], [5]]),
-        (("a", "b"), ("a", "c"), None),
-        ((), ("a",), None),
-    ],
-)
-def test_examples_have_logits_where_the_head_tells_all_classes_apart(
-    head: tuple[str, ...], classes: tuple[str, ...], expected: list[list[int]] | None
-) -> None:
+def test_examples_are_a_view_with_all_that_the_frozen_model_said() -> None:
     table = FeatureTable(
         ids=np.asarray([1, 3, 5]),
         digests=np.asarray(["x", "y", "z"], dtype=object),
         vectors=np.eye(3, 4, dtype=np.float16),
         logits=np.arange(6, dtype=np.float32).reshape(3, 2),
     )
-    found = table.examples(np.asarray([3, 5]), head=head, classes=classes)
+    found = table.examples(np.asarray([3, 5]))
     assert found.features is table.vectors, "a view"
+    assert found.logits is table.logits, "a view"
     dense = found.dense()
     assert dense.features.tolist() == np.eye(3, 4)[1:].tolist()
-    assert (None if dense.logits is None else dense.logits.tolist()) == expected
+    assert dense.logits is not None
+    assert dense.logits.tolist() == [[2, 3], [4, 5]]
 
 
 def test_compaction_keeps_everything_and_bounds_the_files(tmp_path: Path) -> None:

@@ -82,8 +82,32 @@ def test_published_scores_round_trip(tmp_path: Path) -> None:
     assert round(float(scores.rarity[row]), 5) == 0.9
     assert scores.reasons == {7: "tail b", 9: "control"}
     assert scores.row(8) is None
+    assert scores.boxes is None, "an older release's file, or an order without boxes"
     (folder / "scores.npz").write_bytes(b"torn")
     assert store.published_scores("n") is None
+
+
+def test_published_boxes_round_trip(tmp_path: Path) -> None:
+    store = ProjectStore(tmp_path)
+    folder = store.path("publications", "n")
+    folder.mkdir(parents=True)
+    boxes = np.zeros((2, 3, 6))
+    boxes[1, 0] = 0.1, 0.2, 0.3, 0.4, 1, 0.9
+    PublishedScores(
+        ids=np.array([5, 7]),
+        rarity=np.array([0.1, 0.9]),
+        predicted=np.array([0, 1]),
+        confidence=np.array([0.0, 0.9]),
+        classes=("a", "b"),
+        queue=np.array([7]),
+        reasons=("tail b",),
+        boxes=boxes,
+    ).save(folder)
+    scores = store.published_scores("n")
+    assert scores is not None
+    assert scores.boxes is not None
+    assert scores.boxes.dtype == np.float32
+    np.testing.assert_allclose(scores.boxes, boxes, rtol=1e-6)
 
 
 def test_a_hint_that_came_later_is_not_taken(tmp_path: Path) -> None:

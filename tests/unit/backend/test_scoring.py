@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from backend.errors import LabelStudioUnavailable, MediaError, Unauthorized
 from backend.jobs import Jobs
@@ -28,15 +29,23 @@ CONFIG = (
 )
 
 
+BOXES = CONFIG.replace("Choices", "RectangleLabels").replace("Choice ", "Label ")
+
+
 @dataclass
 class FakeJudge:
-    """Judges images by their bytes: rarity is their length over a hundred."""
+    """Judges images by their bytes: rarity is their length over a hundred.
+
+    Attributes:
+        boxes: (J, 6) what it sees in every image; None where it draws none.
+    """
 
     version: str = "v0007"
     classes: tuple[str, ...] = CLASSES
     tail: tuple[str, ...] = ("ship",)
     entered: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event | None = None
+    boxes: NDArray[np.float32] | None = None
 
     def judge(
         self,
@@ -66,6 +75,7 @@ class FakeJudge:
             rarity=np.asarray(list(good.values()), dtype=np.float64),
             predicted=np.full(count, 3, dtype=np.int64),
             confidence=np.full(count, 0.9),
+            boxes=None if self.boxes is None else np.stack([self.boxes] * count),
         )
         return Judged(judgement if count else None, failures)
 
@@ -297,6 +307,59 @@ def test_an_unsure_class_is_not_shown(
     (result,) = scoring.predict(ask((11, "1"), config=config))
     assert result["score"] == 0.5
     assert bool(result["result"]) is shown
+
+
+def box_of(region: object) -> tuple[object, ...]:
+    """Class and x, y, width, height in percents of one region."""
+    assert isinstance(region, dict)
+    assert (region["from_name"], region["type"]) == ("choice", "rectanglelabels")
+    value = region["value"]
+    place = (round(value[name], 3) for name in ("x", "y", "width", "height"))
+    return (*value["rectanglelabels"], *place, round(region["score"], 3))
+
+
+def test_boxes_published_and_judged_now_are_shown_alike(
+    settings: Settings, jobs: Jobs, judge: FakeJudge, publish: Callable[..., object]
+) -> None:
+    seen = np.zeros((3, 6), dtype=np.float32)
+    seen[0] = 0.1, 0.2, 0.3, 0.6, 3, 0.9
+    seen[1] = 0.5, 0.5, 1.0, 1.0, 1, 0.1  # too unsure to be shown
+    publish([10, 11], [0.25, 0.5], boxes=np.stack([np.zeros_like(seen), seen]))
+    judge.boxes = seen
+    asking = settings.model_copy(update={"preannotate": True})
+    scoring = Scoring(asking, jobs, judges=Judges(lambda store, version: judge))  # type: ignore[arg-type, return-value]
+    scoring._media = FakeFetcher()  # type: ignore[assignment]
+    results = scoring.predict(ask((10, "1"), (11, "1"), (99, "80"), (98, "bad"), config=BOXES))
+    assert scores(results) == pytest.approx([0.75, 0.5, 0.2, 1.0])
+    regions = [result["result"] for result in results]
+    assert all(isinstance(some, list) for some in regions)
+    shown = [[box_of(region) for region in some] for some in regions]  # type: ignore[attr-defined]
+    ship = ("ship", 10.0, 20.0, 20.0, 40.0, 0.9)
+    assert shown == [[], [ship], [ship], []]
+
+
+@pytest.mark.parametrize(("config", "boxes"), [(BOXES, None), (CONFIG, np.ones((2, 3, 6)) / 2)])
+def test_nothing_is_shown_of_another_kind_of_labels(
+    settings: Settings,
+    jobs: Jobs,
+    publish: Callable[..., object],
+    config: str,
+    boxes: NDArray[np.float64] | None,
+) -> None:
+    """Between a changed label config and the publication that follows it."""
+    publish([10, 11], [0.25, 0.5], boxes=boxes)
+    scoring = Scoring(settings.model_copy(update={"preannotate": True}), jobs)
+    results = scoring.predict(ask((10, "1"), (11, "1"), config=config))
+    assert scores(results) == [0.75, 0.5]
+    assert [result["result"] for result in results] == [[], []]
+
+
+def test_without_pre_annotations_no_box_is_shown(
+    scoring: Scoring, publish: Callable[..., object]
+) -> None:
+    publish([10, 11], [0.25, 0.5], boxes=np.ones((2, 3, 6)) / 2)
+    results = scoring.predict(ask((10, "1"), (11, "1"), config=BOXES))
+    assert [result["result"] for result in results] == [[], []]
 
 
 def test_a_version_is_loaded_once(store: ProjectStore) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import models.recipes.finetune as recipe
+import models.recipes.finetune_loop as recipe
 from models.config import FinetuneConfig
 from models.errors import ConfigError, Diverged, NotEnoughLabels, ShapeError
 from models.networks import Cnn4, ResNet32
@@ -81,17 +81,17 @@ def test_a_run_killed_after_an_epoch_resumes_to_the_same_bits(
     config = quick(strategy=name, options=options)
     data = pictures((24, 13, 6))
     undisturbed = train(tmp_path / "whole", config, data)
-    epochs = recipe._Loop._epoch
+    epochs = recipe.Loop._epoch
 
     def dies(self: Any, epoch: int) -> dict[str, object]:
         if epoch == 2 and self.run_dir == tmp_path / "killed":
             raise Killed
         return epochs(self, epoch)
 
-    monkeypatch.setattr(recipe._Loop, "_epoch", dies)
+    monkeypatch.setattr(recipe.Loop, "_epoch", dies)
     with pytest.raises(Killed):
         train(tmp_path / "killed", config, data)
-    monkeypatch.setattr(recipe._Loop, "_epoch", epochs)
+    monkeypatch.setattr(recipe.Loop, "_epoch", epochs)
     resumed = train(tmp_path / "killed", config, data)
     assert same(resumed.network, undisturbed.network)
     lines = [[line["loss"] for line in lines_of(tmp_path / run)] for run in ("whole", "killed")]
@@ -103,7 +103,7 @@ def test_a_finished_run_is_not_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = train(tmp_path, quick())
-    monkeypatch.setattr(recipe._Loop, "_epoch", None)
+    monkeypatch.setattr(recipe.Loop, "_epoch", None)
     assert same(train(tmp_path, quick()).network, first.network)
 
 

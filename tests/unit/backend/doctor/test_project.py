@@ -28,6 +28,12 @@ from tests.unit.backend.doctor.known import (
     severities,
 )
 
+BOXES = (
+    '<View><Image name="image" value="$image"/><RectangleLabels name="nest" toName="image">'
+    '<Label value="cat"/></RectangleLabels><RectangleLabels name="birds" toName="image">'
+    '<Label value="owl"/></RectangleLabels></View>'
+)
+
 
 def publication(name: str, state: Any = "published") -> Publication:
     return Publication(
@@ -54,6 +60,7 @@ def published(settings: Settings, **known: Any) -> ProjectFacts:
         (checks.overlap, {"maximum_annotations": 2}, {"overlap.above_one": "warning"}),
         (checks.label_config, {}, {}),
         (checks.label_config, {"label_config": "<View/>"}, {"label_config.unsupported": "error"}),
+        (checks.label_config, {"label_config": BOXES}, {}),
     ],
 )
 def test_settings_of_the_project(
@@ -155,6 +162,12 @@ def test_classes_that_the_settings_name(
     facts = project_facts(settings, settings=settings.model_copy(update=fields))
     assert severities(checks.label_config(facts)) == expected
     assert "owl" in CONFIG
+
+
+def test_the_tags_of_boxes_are_named(settings: Settings) -> None:
+    facts = project_facts(settings, info=info("rarefirst-x", label_config=BOXES))
+    (found,) = checks.label_config(facts)
+    assert found.what == "nest, birds: 2 classes, boxes"
 
 
 def test_extra_params_that_are_wrong(settings: Settings) -> None:

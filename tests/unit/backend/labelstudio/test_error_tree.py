@@ -28,5 +28,5 @@ def test_the_tree_at_the_top_of_the_file_is_the_tree() -> None:
 
 
 def test_an_unsupported_config_names_both_sides() -> None:
-    error = UnsupportedLabelConfig("no Image tag", found=(), supported=("Image", "Choices"))
-    assert str(error) == "no Image tag; tags found: none; supported: Image + Choices"
+    error = UnsupportedLabelConfig("no Image tag", found=(), supported=("Image + A", "Image + B"))
+    assert str(error) == "no Image tag; tags found: none; supported: Image + A, or Image + B"

@@ -195,6 +195,18 @@ def test_other_files_are_refused(tmp_path: Path, text: str, words: str) -> None:
         read_export(path, max_bytes=100)
 
 
+def test_an_export_of_boxes_is_refused_with_what_is_replayed(tmp_path: Path) -> None:
+    event = json.loads((PAYLOADS / "webhook_ANNOTATION_CREATED_detection.json").read_text())
+    task = {**event["task"], "annotations": [event["annotation"]]}
+    with pytest.raises(BackendError, match=r"holds 1 boxes \(RectangleLabels\).*Choices only"):
+        _read(tmp_path, [task])
+    # Choices beside the boxes are replayed.
+    (tmp_path / "1.png").write_bytes(b"a picture")
+    both = _annotation("a")
+    both["result"] = [*event["annotation"]["result"], *both["result"]]  # type: ignore[misc]
+    assert _labels(_read(tmp_path, [_task(1, both)])) == {"task 1": "a"}
+
+
 def test_the_folder_must_be_there(tmp_path: Path) -> None:
     path = tmp_path / "export.json"
     path.write_text(json.dumps([_task(1, _annotation("a"))]))

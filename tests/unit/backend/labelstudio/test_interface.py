@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from backend.errors import UnsupportedLabelConfig
-from backend.labelstudio.interface import config_sha256, parse_label_config
+from backend.labelstudio.interface import (
+    BoxControl,
+    ImageBoxes,
+    ImageChoices,
+    config_sha256,
+    parse_label_config,
+)
 
 PAYLOADS = Path(__file__).parents[3] / "contract" / "payloads" / "1.23.2"
 IMAGE = '<Image name="img" value="$image"/>'
@@ -68,7 +74,7 @@ def test_the_first_of_several_single_choices_is_taken() -> None:
         (view(IMAGE, '<Image name="two" value="$b"/>', SINGLE), "2 Image tags"),
         (view('<Image name="img" valueList="$images"/>', SINGLE), "valueList"),
         (view('<Image name="img" value="http://x/a.png"/>', SINGLE), "expected .* task.data"),
-        (view(IMAGE), "no Choices tag"),
+        (view(IMAGE), "no Choices or RectangleLabels tag"),
         (
             view(IMAGE, f'<Choices name="cls" toName="img" choice="multiple">{CHOICES}</Choices>'),
             'choice="multiple"',
@@ -91,12 +97,11 @@ def test_what_cannot_be_served_says_why(config: str, reason: str) -> None:
 
 
 def test_the_tags_found_are_named() -> None:
-    config = view(
-        IMAGE, '<RectangleLabels name="box" toName="img"><Label value="x"/></RectangleLabels>'
-    )
+    config = view(IMAGE, '<BrushLabels name="box" toName="img"><Label value="x"/></BrushLabels>')
     with pytest.raises(UnsupportedLabelConfig) as caught:
         parse_label_config(config)
-    assert caught.value.found == ("Image", "RectangleLabels")
+    assert caught.value.found == ("Image", "BrushLabels")
+    assert "Image + RectangleLabels" in str(caught.value)
 
 
 def choices(name: str = "cls", attributes: str = "", inside: str = CHOICES) -> str:
@@ -153,3 +158,103 @@ def test_classes_of_the_frozen_model_that_stand_for_a_label() -> None:
 def test_the_digest_tells_one_text_from_another() -> None:
     assert config_sha256(view(IMAGE, SINGLE)) == config_sha256(view(IMAGE, SINGLE))
     assert config_sha256(view(IMAGE, SINGLE)) != config_sha256(view("\n", IMAGE, SINGLE))
+
+
+LABELS = '<Label value="cat"/><Label value="dog"/>'
+
+
+def rectangles(name: str = "box", attributes: str = "", inside: str = LABELS) -> str:
+    return f'<RectangleLabels name="{name}" toName="img" {attributes}>{inside}</RectangleLabels>'
+
+
+def boxes_in(*tags: str) -> ImageBoxes:
+    found = parse_label_config(view(IMAGE, *tags))
+    assert isinstance(found, ImageBoxes)
+    return found
+
+
+def test_boxes_on_one_image() -> None:
+    found = boxes_in(rectangles(), '<TextArea name="note" toName="img"/>')
+    assert found.task == "detection"
+    assert (found.control_name, found.image_name, found.data_key) == ("box", "img", "image")
+    assert found.controls == (BoxControl("box", ("cat", "dog")),)
+    assert (found.labels, found.beside, found.problems) == (("cat", "dog"), ("note",), ())
+
+
+def test_the_recorded_label_config_of_boxes() -> None:
+    body = json.loads((PAYLOADS / "predict_detection_open_task.json").read_text())
+    found = parse_label_config(body["label_config"])
+    assert isinstance(found, ImageBoxes)
+    assert found.labels_of_control == {"label": ("cat", "dog")}
+
+
+def test_all_tags_of_boxes_are_served_together() -> None:
+    second = rectangles(
+        "more",
+        'model_score_threshold="0.6"',
+        '<Label value="dog"/><Label value="cow" predicted_values="ox, bull"/>',
+    )
+    found = boxes_in(rectangles(), second)
+    assert found.control_name == "box, more"
+    assert found.labels == ("cat", "dog", "cow")
+    assert found.score_threshold == {"more": 0.6}
+    assert found.predicted_values == (("cow", ("ox", "bull")),)
+    names = {label: found.control_of(label) for label in ("cat", "dog", "cow", "pig")}
+    assert {label: own and own.name for label, own in names.items()} == {
+        "cat": "box",
+        "dog": "box",
+        "cow": "more",
+        "pig": None,
+    }
+    (problem,) = found.problems
+    assert "box, more all have the label 'dog'" in problem
+
+
+def test_one_class_of_boxes_is_enough() -> None:
+    assert boxes_in(rectangles(inside='<Label value="cell"/>')).labels == ("cell",)
+
+
+def test_labels_of_boxes_are_what_annotations_store() -> None:
+    assert boxes_in(rectangles(inside='<Label value="Cat" alias="c"/>')).labels == ("c",)
+
+
+def test_a_tag_of_boxes_that_is_to_be_skipped_or_cannot_be_served() -> None:
+    skipped = rectangles("skipped", 'model_skip="true"')
+    assert boxes_in(skipped, rectangles()).control_name == "box"
+    assert boxes_in(skipped, rectangles()).problems == ()
+    assert boxes_in(skipped, rectangles()).beside == ("skipped",)
+    dynamic = rectangles("theirs", 'value="$labels"', "")
+    found = boxes_in(dynamic, rectangles())
+    assert found.control_name == "box"
+    assert found.problems == (
+        "label config: boxes of theirs are left alone: labels come from the task, expected "
+        "<Label> tags in the config",
+    )
+    for alone, why in (
+        (skipped, "model_skip"),
+        (dynamic, "from the task"),
+        (rectangles(inside=""), "0 labels"),
+    ):
+        with pytest.raises(UnsupportedLabelConfig, match=why):
+            parse_label_config(view(IMAGE, alone))
+
+
+def test_boxes_on_another_object_are_not_ours() -> None:
+    other = '<Video name="v" value="$v"/>' + rectangles().replace('"img"', '"v"')
+    with pytest.raises(UnsupportedLabelConfig, match="toName='img'"):
+        parse_label_config(view(IMAGE, other))
+
+
+def test_a_choice_that_can_be_served_is_mined_and_boxes_only_without_one() -> None:
+    found = parse_label_config(view(rectangles(), IMAGE, SINGLE))
+    assert isinstance(found, ImageChoices)
+    assert found.task == "classification"
+    for unserved in (choices(attributes='model_skip="true"'), choices(attributes='perRegion="1"')):
+        served = unserved.replace('perRegion="1"', 'perRegion="true"')
+        assert boxes_in(served, rectangles()).beside == ("cls",)
+
+
+def test_a_threshold_of_boxes_that_means_nothing_is_told() -> None:
+    found = boxes_in(rectangles(attributes='model_score_threshold="high" model_skip="perhaps"'))
+    assert found.score_threshold == {}
+    assert ["model_score_threshold" in problem for problem in found.problems] == [True, False]

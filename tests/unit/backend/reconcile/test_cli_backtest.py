@@ -17,6 +17,7 @@ from backend.reconcile.context import Tail
 from backend.reconcile.ledger import Ledger
 from backend.reconcile.made_with import miner_config
 from backend.reconcile.settings_look import known_names
+from backend.reconcile.state import SyncState
 from backend.settings import Settings
 from backend.stored_labels import stored_labels
 from models.config import MinerConfig
@@ -91,6 +92,14 @@ def test_backtest_for_people_and_for_machines(project: Service, say: Say) -> Non
         assert part in text
     assert not project.label_studio.calls, "Label Studio is not asked"
     assert sorted(path.name for path in project.store.root.rglob("*")) == before
+
+
+def test_a_project_of_boxes_is_refused(project: Service, say: Say) -> None:
+    sync = project.store.read("sync.json", SyncState)
+    assert sync is not None
+    project.store.write("sync.json", sync.model_copy(update={"task": "detection"}))
+    said = say("backtest", fails=True)
+    assert "draws boxes (RectangleLabels); backtest replays projects of Choices only" in said.output
 
 
 def test_all_scorers_take_part_by_default(project: Service) -> None:

@@ -13,6 +13,7 @@ import pytest
 from backend import pinning
 from backend.compare_versions import compare_versions, label_difference, spearman
 from backend.projects import ProjectStores
+from backend.reconcile.state import LabelSnapshot
 from tests.unit.backend.reconcile.rounds import Say
 from tests.unit.backend.reconcile.squares import Service, begin_squares
 
@@ -221,7 +222,9 @@ def test_queue_before_anything_is_published(tmp_path: Path, say: Say) -> None:
 
 
 def test_label_difference() -> None:
-    found = label_difference({1: "a", 2: "b", 3: "a"}, {2: "a", 3: "a", 4: "c", 5: "c"})
+    before = LabelSnapshot(ids=(1, 2, 3), labels=("a", "b", "a"), classes=("a", "b", "c"))
+    after = LabelSnapshot(ids=(2, 3, 4, 5), labels=("a", "a", "c", "c"), classes=("a", "b", "c"))
+    found = label_difference(before, after)
     assert (found.added, found.removed) == ({"c": 2}, {"a": 1})
     assert (found.changed, found.same) == ({"b -> a": 1}, 1)
 

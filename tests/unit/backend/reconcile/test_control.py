@@ -48,7 +48,7 @@ class Project:
         self.ledger = Ledger(path / f"{seed}.jsonl")
         self.is_rare = np.zeros(0, dtype=bool)
         self.scores: NDArray[np.float64] = np.zeros(0)
-        self.labels: dict[int, str] = {}
+        self.labels: dict[int, tuple[str, ...]] = {}
         self.version = 0
         self.fitted_on: Ids = np.empty(0, dtype=np.int64)
         self.grow(size, rare)
@@ -96,7 +96,7 @@ class Project:
         return queue.ids.tolist()
 
     def label(self, ids: list[int]) -> None:
-        self.labels |= {i: "rare" if self.is_rare[i] else "common" for i in ids}
+        self.labels |= {i: ("rare",) if self.is_rare[i] else ("common",) for i in ids}
 
     def estimate(self) -> RareLeftReport:
         return estimate(self.ledger, self.labels, ("rare",), self.open, control_share=self.share)
@@ -186,7 +186,7 @@ def test_later_tasks_count_once_a_draw_could_bring_them(tmp_path: Path) -> None:
 def test_what_older_releases_wrote_down_counts(tmp_path: Path) -> None:
     line = {"name": "a", "origin": "queue", "ids": [1, 2, 30], "control": [5, 9]}
     (tmp_path / "l").write_text(json.dumps(line) + "\n")
-    labels = {5: "rare", 9: "common", 1: "common", 100: "rare"}
+    labels = {5: ("rare",), 9: ("common",), 1: ("common",), 100: ("rare",)}
     unlabeled = np.arange(10, 30)
     found = estimate(Ledger(tmp_path / "l"), labels, ("rare",), unlabeled, control_share=0.1)
     assert (found.labels, found.rare, found.tasks, found.newer) == (2, 1, 20, 0)
@@ -200,7 +200,7 @@ def test_a_drawn_task_that_another_queue_held_later_is_no_draw(tmp_path: Path) -
     note = DrawNote(key="k", newest=50, control=(1, 2))
     ledger.append("a", kind="rarefirst", task_ids=[1, 2, 3], control_ids=[1, 2], draws=[note])
     ledger.append("b", kind="rarefirst", task_ids=[2, 4], control_ids=[])
-    labels = dict.fromkeys((1, 2, 3, 4), "rare")
+    labels = dict.fromkeys((1, 2, 3, 4), ("rare",))
     found = estimate(ledger, labels, ("rare",), np.arange(5, 51), control_share=0.1)
     assert (found.labels, found.rare) == (1, 1)
 
@@ -210,7 +210,7 @@ def test_each_class_has_its_own_number(tmp_path: Path) -> None:
     drawn = tuple(range(40))
     note = DrawNote(key="k", newest=400, control=drawn)
     ledger.append("a", kind="rarefirst", task_ids=drawn, control_ids=drawn, draws=[note])
-    labels = {i: "x" if i < 4 else "y" if i < 5 else "z" for i in drawn}
+    labels = {i: ("x",) if i < 4 else ("y",) if i < 5 else ("z", "z") for i in drawn}
     found = estimate(ledger, labels, ("x", "y"), np.arange(40, 401), control_share=0.1)
     assert found.total is not None
     x, y = found.by_class["x"], found.by_class["y"]
@@ -218,15 +218,26 @@ def test_each_class_has_its_own_number(tmp_path: Path) -> None:
     assert y.low == 0 < x.low < found.total.low
 
 
+def test_a_task_with_several_classes_counts_for_each_and_once_in_total(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l")
+    drawn = tuple(range(40))
+    note = DrawNote(key="k", newest=400, control=drawn)
+    ledger.append("a", kind="rarefirst", task_ids=drawn, control_ids=drawn, draws=[note])
+    labels = {i: ("x", "y", "y") if i < 4 else () if i < 8 else ("z",) for i in drawn}
+    found = estimate(ledger, labels, ("x", "y"), np.arange(40, 401), control_share=0.1)
+    assert (found.labels, found.rare, found.found) == (40, 4, 4)
+    assert found.by_class["x"] == found.by_class["y"] == found.total
+
+
 def test_nothing_is_made_up_without_a_label_of_the_slice(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l")
     unlabeled = np.arange(2, 9)
-    found = estimate(ledger, {1: "x"}, ("x",), unlabeled, control_share=0.0)
+    found = estimate(ledger, {1: ("x",)}, ("x",), unlabeled, control_share=0.0)
     assert (found.total, found.at_most, found.labels, found.newer) == (None, None, 0, 7)
     (words,) = rare_left_words(found)
     assert "RAREFIRST_CONTROL_SHARE=0.1" in words
     ledger.append("a", kind="rarefirst", task_ids=[2, 3], control_ids=[3])
-    found = estimate(ledger, {1: "x", 2: "x"}, ("x",), unlabeled[1:], control_share=0.25)
+    found = estimate(ledger, {1: ("x",), 2: ("x",)}, ("x",), unlabeled[1:], control_share=0.25)
     assert rare_left_words(found) == ["not known: no label of the random slice (25%) yet"]
 
 

@@ -25,7 +25,6 @@ QUEUE = QueueFacts(version="v0002", size=300, left=300, embedded=1560)
 PINNED = PinFacts("v0002", in_place=True)
 DONE = State(
     usable_labels=160,
-    label_kinds=10,
     labels_changed_ago_s=3.0,
     backbone=TRAINED,
     embedded_pool=1400,
@@ -96,7 +95,9 @@ def queue(**changes: object) -> QueueFacts:
             {"backbone": UNTRAINED, "usable_labels": 39}, None, id="too-few-labels-to-train"
         ),
         pytest.param(
-            {"backbone": UNTRAINED, "label_kinds": 1}, None, id="one-class-trains-nothing"
+            {"backbone": UNTRAINED, "too_alike": "all are of one"},
+            None,
+            id="one-class-trains-nothing",
         ),
         pytest.param(
             {"backbone": UNTRAINED, "bootstrap_blocked": "failed"}, None, id="training-failed"

@@ -292,7 +292,7 @@ def test_what_is_activated_during_a_fit_is_not_pruned_by_it(
         assert not activate_version(service.settings, 1, "v0002").in_place
         return fit_miner(*arguments, **named)
 
-    monkeypatch.setattr("backend.reconcile.actions.fit.fit_miner", activated_meanwhile)
+    monkeypatch.setattr("models.tasks.classification_models.fit_miner", activated_meanwhile)
     service.label(3)
     service.round()
     pin = pinning.pinned(service.store)

@@ -275,7 +275,7 @@ def test_a_frozen_model_that_cannot_be_had_leaves_the_one_that_is_there(
         tries.append(arguments)
         raise WeightsError("the published weights of resnet18 could not be downloaded")
 
-    monkeypatch.setattr("backend.reconcile.actions.bootstrap.load_backbone", refuse)
+    monkeypatch.setattr("models.tasks.classification_models.load_backbone", refuse)
     ask_for(label_studio, {"backbone": "resnet18", "weights": "DEFAULT"})
     for _ in range(3):
         run_hinted(reconciler)

@@ -1,0 +1,1 @@
+"""Blood cells cut into tiles: what ``benchmarks.bccd`` is made of."""
