@@ -68,9 +68,9 @@ def preview_table(found: FinetunePreview) -> RenderableType:
         f"{found.learning_rate:g}, on {found.device}",
     )
     table.add_row("rare classes", ", ".join(found.tail) or "none")
-    table.add_row("learned", _counts(found.learned))
-    table.add_row("held out", _counts(found.held_out))
-    table.add_row("", f"never seen by the model before: {_counts(found.fair)}")
+    table.add_row("learned", _counts(found.learned, found.task))
+    table.add_row("held out", _counts(found.held_out, found.task))
+    table.add_row("", f"never seen by the model before: {_counts(found.fair, found.task)}")
     if found.running is not None:
         table.add_row("runs", f"number {found.running.number}, {found.running.message}")
     if found.due:
@@ -104,7 +104,7 @@ def evaluation_tables(found: Evaluation) -> RenderableType:
     parts: list[RenderableType] = [
         Text(
             f"{found.held_out} labeled images of project {found.project} are held out: "
-            f"{_counts(found.held_out_by_class)}"
+            f"{_counts(found.held_out_by_class, found.task)}"
         )
     ]
     means = _BOX_FIGURES if found.task == DETECTION else _FIGURES
@@ -118,6 +118,8 @@ def evaluation_tables(found: Evaluation) -> RenderableType:
             notes.append(f"{row.name} was fitted on {row.seen} of them: its figures are too good")
         if row.missing and not row.why_not:
             notes.append(f"{row.name} could not be asked about {row.missing} of them")
+    if found.task == DETECTION:
+        notes.append("judged are the boxes that a version keeps of each image, no more than those")
     parts += [table, *(Text(f"note: {note}", "dim") for note in notes)]
     if found.finetunes:
         parts.append(finetunes_table(found.finetunes))
@@ -216,9 +218,10 @@ def _of_class(figures: ClassFigures | BoxFigures) -> str:
     return f"{figures.worth:.2f} ({figures.low:.2f}-{figures.high:.2f})"
 
 
-def _counts(counts: Mapping[str, int]) -> str:
+def _counts(counts: Mapping[str, int], task: str) -> str:
     each = ", ".join(f"{name} {count}" for name, count in counts.items())
-    return f"{sum(counts.values())} labels ({each})" if counts else "none"
+    what = "boxes" if task == DETECTION else "labels"
+    return f"{sum(counts.values())} {what} ({each})" if counts else "none"
 
 
 def _table(*columns: str, first: str) -> Table:

@@ -23,6 +23,7 @@ from backend.reports import FinetuneReport, ProjectReport
 from backend.settings import Settings
 from backend.status import RunningFinetune, running_finetune
 from models.tasks import class_counts
+from models.tasks.base import CLASSIFICATION
 
 if TYPE_CHECKING:
     from models.recipes.finetune_backbone import Outcome
@@ -46,6 +47,7 @@ class FinetunePreview(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     project: int
+    task: str = CLASSIFICATION
     enabled: bool
     strategy: str
     layers: str
@@ -122,6 +124,7 @@ def preview(
         waiting.append(off_words(project.settings))
     return FinetunePreview(
         project=project_id,
+        task=task,
         enabled=finetuning(project.settings),
         strategy=config.strategy,
         layers=config.layers,

@@ -190,7 +190,7 @@ def trunk_maps(detector: Detector, pixels: Tensor, *, batch: int = 16) -> list[T
                     .to(detector.device)
                     .contiguous(memory_format=torch.channels_last)
                 )
-            found.append([one.half().cpu() for one in maps])
+            found.append([one.half().cpu().contiguous() for one in maps])
         parts.append([torch.cat(level) for level in zip(*found, strict=True)])
     return [torch.stack(level) for level in zip(*parts, strict=True)]
 

@@ -287,11 +287,15 @@ def test_it_goes_on_and_trains_the_detector_again(shapes: Shapes, backend: Backe
     found = sum(shapes.is_rare(one.task) for one in shapes.given)
     # Random order finds 3.7 with 26 of 70.
     assert found >= 8
+    # Twice as many labels as it was trained on.
+    eventually(lambda: trained_on(backend, shapes) >= 56, "it is trained again", timeout_s=180)
+    eventually(
+        lambda: quick_status(backend, shapes.id).next.startswith("everything is done"),
+        "an order of the new detector is served",
+        timeout_s=60,
+    )
     after = shapes.queue(other_than=before.version)
     assert not set(after.tasks) & {one.task for one in done}
-    # Twice as many labels as it was trained on.
-    eventually(lambda: trained_on(backend, shapes) >= 56, "it is trained again", timeout_s=120)
-    shapes.queue(other_than=after.version)
     status = quick_status(backend, shapes.id)
     assert status.failed == {}
     assert not status.unreadable

@@ -54,7 +54,7 @@ def test_boxes_are_judged_as_coco_does() -> None:
     )
     text = StringIO()
     Console(file=text, width=160).print(evaluation_tables(shown))
-    for words in ("AP of the rare", "at IoU .50", "0.505", "0.50 (0.50-0.50)", "3 labels (cup 1"):
+    for words in ("AP of the rare", "at IoU .50", "0.505", "0.50 (0.50-0.50)", "3 boxes (cup 1"):
         assert words in text.getvalue()
     again = Evaluation.model_validate_json(shown.model_dump_json())
     assert again == shown

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from backend.compare_versions import compare_versions
 from backend.errors import VersionRefused
+from backend.judging import Judge
 from backend.pinning import pinned, released
 from backend.projects import ProjectStore
 from backend.reconcile import frozen_models
 from backend.reconcile.actions.bootstrap import BootstrapRun
 from backend.reconcile.loop import Reconciler
 from backend.reconcile.state import BackboneState, SyncState, snapshot_of
+from backend.served_queue import served_queue
 from backend.versions import activate_version, show_version
 from models.backbones.detector import Detector, DetectorSpec, load_detector
 from models.registry import VersionRegistry
@@ -24,6 +28,7 @@ from tests.unit.backend.reconcile.boxes import (
     BoxesLabelStudio,
     boxes_project,
     boxes_starter,
+    picture_of,
 )
 from tests.unit.backend.reconcile.fake_label_studio import CONFIG
 from tests.unit.backend.reconcile.rounds import Start, report, run, served
@@ -253,3 +258,58 @@ def test_published_weights_are_a_trunks_and_the_rest_is_trained(start: Start) ->
     assert (state_of(few).how, state_of(few).labels) == ("pretrained", 0)
     why = report(few).why_not
     assert any("a first model is trained at 10000 labels" in words for words in why)
+
+
+@pytest.mark.parametrize(("scorer", "said"), [("galaxy", True), ("paper_max", False)])
+def test_a_scorer_of_another_kind_costs_no_queue(start: Start, scorer: str, said: bool) -> None:
+    store = run(start(scorer=scorer))
+    assert served(store).task_ids
+    sentence = f"scorer {scorer} is for another kind of labels, these are ordered by rarefirst"
+    assert any(sentence in problem for problem in report(store).problems) is said
+
+
+def test_classes_come_and_go(start: Start, label_studio: BoxesLabelStudio) -> None:
+    """The detector knows the classes of before; labels and orders go by names."""
+    reconciler = start()
+    store = run(reconciler)
+    fingerprint = state_of(store).fingerprint
+    label_studio.settings["label_config"] = BOXES.replace(
+        '<Label value="red"/>', '<Label value="black"/>'
+    )
+    run(reconciler, hint="changed")
+    assert state_of(store).fingerprint == fingerprint
+    version = VersionRegistry(store.path("versions")).load(served(store).version)
+    assert version.card.classes == ("black", "green", "blue")
+    assert set(report(store).labels_by_class) >= {"green", "blue"}
+    assert len(served(store).task_ids) == 12
+
+
+def test_two_versions_side_by_side(start: Start, label_studio: BoxesLabelStudio) -> None:
+    reconciler = start(fit_every_labels=2)
+    store = run(reconciler)
+    for task_id in label_studio.stream()[:2]:
+        label_studio.annotate(task_id)
+    store.hint("changed")
+    run(reconciler)
+    found = compare_versions(reconciler.settings, 1, "v0001", "v0002")
+    assert found.order.why_not == ""
+    assert found.order.tasks == 14
+    assert (found.labels.same, sum(found.labels.added.values())) == (24, 2)
+    assert all("[" not in words for words in found.labels.added), "in words, not as they are kept"
+    queue = served_queue(reconciler.settings, 1, limit=3)
+    assert [entry.task for entry in queue.tasks] == label_studio.stream()[:3]
+    assert all(entry.reason for entry in queue.tasks)
+
+
+def test_a_published_version_judges_what_comes_in(
+    start: Start, label_studio: BoxesLabelStudio
+) -> None:
+    store = run(start())
+    judge = Judge.load(store, served(store).version)
+    uri = picture_of((("red", 10, 20, 30, 60),), seed=1)
+    data = base64.b64decode(uri.partition(",")[2])
+    judged = judge.judge([7], lambda _: data, max_pixels=10_000, batch=16, threads=1)
+    assert judged.failures == {}
+    assert judged.judgement is not None
+    assert judged.judgement.boxes is not None
+    assert judged.judgement.boxes.shape == (1, 10, 6)

@@ -10,8 +10,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from backend.cli_finetune_tables import preview_table, review_table, verdict_table
+from backend.cli_finetune_tables import (
+    evaluation_tables,
+    preview_table,
+    review_table,
+    verdict_table,
+)
 from backend.errors import BackendError
+from backend.evaluate_versions import evaluate_project
 from backend.finetune_request import ask_for_finetune, outcome_of, preview
 from backend.finetunes import Finetune, FinetuneRun, Finetunes, Wish
 from backend.reconcile import finetune_children, frozen_models
@@ -29,7 +35,7 @@ from models.detection.boxes import from_text
 from models.detection.coco import BoxMetrics
 from models.tasks.base import DETECTION
 from tests.unit.backend.reconcile.boxes import SIDE, boxes_project
-from tests.unit.backend.reconcile.rounds import reconciler_of, settings_of
+from tests.unit.backend.reconcile.rounds import reconciler_of, report, served, settings_of
 
 CLASSES = ("red", "green", "blue")
 #: Held out, by the ids that these pictures get, and enough others to learn from.
@@ -185,3 +191,29 @@ def test_other_labels_end_the_run(boxes: Boxes) -> None:
     (run.path / "run.json").write_text(other.model_dump_json())
     facts = finetune_facts(boxes.context, boxes.context.labels())
     assert "the classes changed" in facts.over
+
+
+def test_rounds_begin_promote_and_publish(tmp_path: Path) -> None:
+    """With no command: due, carried out, promoted, embedded with, fitted on, published."""
+    boxes = Boxes(
+        tmp_path, finetune_every_labels=40, finetune_min_tail_labels=5, finetune_epochs=20
+    )
+    first = served(boxes.store)
+    run = Finetunes(boxes.store).current()
+    assert run is not None, report(boxes.store).why_not
+    about = run.run
+    assert about is not None
+    assert about.why == "56 labels are new since the last fine-tune"
+    carry_out(run, about, boxes.store, boxes.settings)
+    boxes.store.hint("changed")
+    assert boxes.loop.round(boxes.store, reason="hint")
+    record = Finetunes(boxes.store).all()[-1].record
+    assert record.state == "promoted", record.reasons
+    assert served(boxes.store).version > first.version
+    found = evaluate_project(boxes.settings, 1)
+    assert found.task == DETECTION
+    new = next(row for row in found.versions if row.active)
+    assert isinstance(new.figures, BoxMetrics), new.why_not
+    assert new.seen == 0
+    assert new.missing == 0
+    assert "blue" in shown(evaluation_tables(found))
