@@ -375,19 +375,6 @@ def over(slots: Slots, head: Sequence[str], names: Sequence[str]) -> Slots:
 def _labeled_slots(
     labeled: LabeledImages, head: Sequence[str], classes: ClassSpace
 ) -> LabeledSlots:
-    if not len(labeled):
-        empty = np.zeros(0, dtype=np.int64)
-        none = np.zeros(0, dtype=np.float32)
-        nothing = Slots(
-            empty,
-            none.reshape(0, 1),
-            none.reshape(0, 4),
-            none,
-            empty,
-            none.reshape(0, classes.size) if classes.size else none.reshape(0, 1),
-        )
-        counts = np.zeros(classes.size, dtype=np.int64)
-        return LabeledSlots(nothing, empty, 0, counts, counts)
     slots = Layout.of(labeled.examples, len(head)).detections(labeled.examples)
     return label(over(slots, head, classes.names), labeled.boxes, classes.names)
 
@@ -439,12 +426,9 @@ def _diversity(
 ) -> Diversity:
     """Pictures that are far from each other, by what the trunk makes of all of each."""
     examples = labeled.examples
-    if len(labeled):
-        whole = Layout.of(examples, len(head)).pictures(examples)[:, patch_size:]
-    else:
-        whole = np.empty((0, 0), dtype=np.float32)
+    whole = Layout.of(examples, len(head)).pictures(examples)[:, patch_size:]
     targets = np.zeros(len(labeled), dtype=np.int64)
-    known = LabeledExamples(Examples(examples.ids[: len(labeled)], whole), targets)
+    known = LabeledExamples(Examples(examples.ids, whole), targets)
     return Diversity(config).fit(known, known.examples, classes=classes, seed=seed)
 
 

@@ -144,9 +144,7 @@ def test_a_stored_scorer_says_the_same(name: str, labeled: LabeledSlots) -> None
 
 
 @pytest.mark.parametrize("name", DETECTION_SCORERS)
-def test_pictures_without_a_detection_have_a_finite_score(
-    name: str, labeled: LabeledSlots
-) -> None:
+def test_pictures_without_a_detection_have_a_finite_score(name: str, labeled: LabeledSlots) -> None:
     pool, _ = world(30, np.random.default_rng(2), {})
     config = MinerConfig(autoencoder_steps=200, members=1)
     fitted = DETECTION_SCORERS[name](config, patch_size=PATCH)
@@ -160,6 +158,4 @@ def test_detections_of_one_kind_cannot_be_told_apart(labeled: LabeledSlots) -> N
         labeled.slots, np.full(len(labeled.slots), 3), 40, labeled.objects, labeled.missed
     )
     with pytest.raises(NotEnoughLabels, match="one kind"):
-        RareFirstBoxes(CONFIG, patch_size=PATCH).fit(
-            alike, labeled.slots, classes=CLASSES, seed=0
-        )
+        RareFirstBoxes(CONFIG, patch_size=PATCH).fit(alike, labeled.slots, classes=CLASSES, seed=0)
