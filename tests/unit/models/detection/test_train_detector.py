@@ -74,15 +74,15 @@ def test_a_killed_run_comes_to_the_same_weights(
 ) -> None:
     whole = train(tmp_path / "whole")
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(done: int, total: int, message: str = "") -> None:
         if done == 5:
-            raise Killed
+            raise KilledError
 
     images, boxes = drawn(12)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train_detector(
             images, boxes, class_names=NAMES, spec=SPEC, config=QUICK,
             run_dir=tmp_path / "killed", seed=0, progress=kill,
