@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Final
 from xml.sax.saxutils import quoteattr
@@ -17,6 +18,10 @@ from models.detection.boxes import Box, Boxes, from_text, to_text
 CONTROL: Final = "box"
 NOTHING: Final = "(nothing)"
 LABELS: Final = 60
+STEPS: Final = "300"
+FIRST_QUEUE_S: Final = 1200.0
+# What is quick enough on two cores, and a multiple of the coarsest map's stride.
+_SIZES_PX: Final = (128, 160, 192, 256, 320)
 
 
 def box_config(classes: Sequence[str]) -> str:
@@ -75,6 +80,12 @@ def drawn_boxes(result: Sequence[Mapping[str, object]]) -> Boxes:
     return from_text(to_text(found))
 
 
+def _input_size(chosen: BoxSet) -> int:
+    """About the size of the pictures: the detector's input, in pixels."""
+    side = statistics.median(max(one.width, one.height) for one in chosen.pool)
+    return next((size for size in _SIZES_PX if size >= side), _SIZES_PX[-1])
+
+
 def boxes_job(
     chosen: BoxSet, *, title: str = "Boxes", home: str = "", tail_named: bool = False
 ) -> Job:
@@ -125,7 +136,15 @@ def boxes_job(
         answers=answers,
         report=BoxReport,
         look=look,
-        environment={"RAREFIRST_PREANNOTATE": "true", **tail},
+        environment={
+            "RAREFIRST_PREANNOTATE": "true",
+            "RAREFIRST_BACKBONE": "efficientnet_lite0",
+            "RAREFIRST_WEIGHTS": "DEFAULT",
+            "RAREFIRST_DETECTOR_SIZE_PX": str(_input_size(chosen)),
+            "RAREFIRST_DETECTOR_STEPS": STEPS,
+            **tail,
+        },
+        first_queue_s=FIRST_QUEUE_S,
         home=home,
         notes=chosen.notes,
         tips=(

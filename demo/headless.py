@@ -16,7 +16,6 @@ from demo.table import batch_heading, batch_line
 
 Say = Callable[[str], None]
 
-FIRST_QUEUE_TIMEOUT_S: Final = 300.0
 NEW_ORDER_TIMEOUT_S: Final = 120.0
 HEAD: Final = 50
 
@@ -54,7 +53,7 @@ def label_project(
         queue, report.first_queue_s = wait_for_queue(
             api,
             project_id,
-            timeout_s=FIRST_QUEUE_TIMEOUT_S,
+            timeout_s=job.first_queue_s,
             waiting=_now_and_then(backend, project_id, say, every_s=10.0),
         )
         say(f"first queue after {report.first_queue_s:.1f} s: {len(queue.tasks)} tasks in order")

@@ -38,6 +38,7 @@ class Job:
         notes: what was done with the data, a line each.
         tips: what a person should look at, a line each.
         labels: tasks that a run without a person labels, unless told otherwise.
+        first_queue_s: longest wait for the first order, in seconds.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Job:
     notes: Sequence[str] = ()
     tips: Sequence[str] = ()
     labels: int = 120
+    first_queue_s: float = 300.0
 
 
 def digits_job(digits: DigitSet) -> Job:

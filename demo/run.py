@@ -25,7 +25,7 @@ from rich.panel import Panel
 
 from demo.backend_process import Backend, BackendSettings
 from demo.box_data import BoxDataError
-from demo.headless import FIRST_QUEUE_TIMEOUT_S, label_project
+from demo.headless import label_project
 from demo.job import Job
 from demo.label_studio_api import LabelStudioApi, LabelStudioError
 from demo.label_studio_process import ROOT, label_studio, prepare
@@ -88,9 +88,7 @@ def _interactive(options: argparse.Namespace, job: Job) -> int:
                 told = waited_s
                 say(f"  {waited_s:.0f} s: {backend.what_it_does(state.project)}")
 
-        queue, _ = wait_for_queue(
-            api, state.project, timeout_s=FIRST_QUEUE_TIMEOUT_S, waiting=waiting
-        )
+        queue, _ = wait_for_queue(api, state.project, timeout_s=job.first_queue_s, waiting=waiting)
         say(f"the queue is published: {len(queue.tasks)} tasks, the rare ones first")
         console.print(_what_to_look_at(api.url, state, home))
         while True:

@@ -23,7 +23,7 @@ from models.config import DetectorTraining
 from models.detection.boxes import Boxes
 from models.detection.targets import Target, mirrored, mirrored_pictures, placed, target_of
 from models.devices import own_random_state
-from models.errors import ModelError, NotEnoughLabels, ShapeError
+from models.errors import ImageError, ModelError, NotEnoughLabels, ShapeError
 from models.networks.retinanet import Retina
 from models.recipes.checkpoint import (
     cut_metrics,
@@ -54,7 +54,8 @@ def train_detector(
     """Train a detector on labeled pictures.
 
     Args:
-        images: N pictures; each is asked for once, in order.
+        images: N pictures; each is asked for once, in order. One whose pixels cannot be decoded
+            is left out, and logged.
         boxes: what each holds; none is a picture of background. Boxes without a class, or of
             another one, teach nothing.
         class_names: K classes.
@@ -68,16 +69,12 @@ def train_detector(
     Raises:
         NotEnoughLabels: if no picture holds a box of these classes.
         ShapeError: if there is not one set of boxes for each picture.
-        ImageError: if the pixels of a picture cannot be decoded.
         ConfigError, WeightsError: if the trunk cannot be had.
         ModelError: if the training diverged.
     """
     if len(images) != len(boxes):
         raise ShapeError(f"found {len(images)} pictures and {len(boxes)} sets of boxes")
-    if not any(box.label in set(class_names) for some in boxes for box in some):
-        raise NotEnoughLabels(
-            f"found no box of {', '.join(class_names)} in {len(boxes)} labeled pictures; draw some"
-        )
+    _check_taught(boxes, class_names)
     blank = load_detector(
         spec.model_copy(update={"class_names": tuple(class_names), "seed": seed}),
         device=config.device,
@@ -85,6 +82,29 @@ def train_detector(
     pixels = torch.stack([blank.pixels(image) for image in images])
     fit_detector(blank, pixels, boxes, config=config, run_dir=run_dir, seed=seed, progress=progress)
     return Detector(blank.network, spec=blank.spec, recipe=blank.recipe, device=config.device)
+
+
+def _check_taught(boxes: Sequence[Boxes], class_names: Sequence[str]) -> None:
+    if not any(box.label in set(class_names) for some in boxes for box in some):
+        raise NotEnoughLabels(
+            f"found no box of {', '.join(class_names)} in {len(boxes)} labeled pictures; draw some"
+        )
+
+
+def _readable(
+    detector: Detector, images: Sequence[Image.Image], boxes: Sequence[Boxes]
+) -> tuple[Tensor, list[Boxes]]:
+    """Pictures as the detector takes them, and their boxes, without those that are damaged."""
+    pixels, kept = [], []
+    for number, some in enumerate(boxes):
+        try:
+            pixels.append(detector.pixels(images[number]))
+        except ImageError as error:
+            logger.warning("picture %s is left out of the training: %s", number, error)
+            continue
+        kept.append(some)
+    size = detector.input_size
+    return torch.stack(pixels) if pixels else torch.empty(0, 4, size, size), kept
 
 
 def fit_detector(

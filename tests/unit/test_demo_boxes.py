@@ -183,7 +183,9 @@ def test_the_job_keeps_the_truth_and_counts_the_rarest() -> None:
     assert [image.regions is None for image in job.images] == [False] * 20 + [True] * 40
     shown = Counter(job.shows(picture.name) for picture in SHAPES.pool)
     assert shown["star"] == shown["triangle"] == 3
-    assert job.environment == {"RAREFIRST_PREANNOTATE": "true"}
+    assert job.environment["RAREFIRST_PREANNOTATE"] == "true"
+    assert job.environment["RAREFIRST_DETECTOR_SIZE_PX"] == "160"
+    assert "RAREFIRST_TAIL_CLASSES" not in job.environment
     told = boxes_job(SHAPES, tail_named=True).environment
     assert told["RAREFIRST_TAIL_CLASSES"] == "star,triangle"
     one, two = SHAPES.pool[:2]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import models.recipes.train_detector as module
 from models.backbones.detector import Detector, DetectorSpec
@@ -139,6 +140,25 @@ def test_pictures_without_a_box_of_the_classes_teach_nothing(tmp_path: Path) -> 
         train_detector(
             images, [(Box("other", 0, 0, 1, 1),), (), ()], class_names=NAMES, spec=SPEC,
             config=QUICK, run_dir=tmp_path, seed=0,
+        )  # fmt: skip
+
+
+def test_a_damaged_picture_is_left_out(tmp_path: Path) -> None:
+    images, boxes = drawn(5)
+    line = Image.new("RGB", (9000, 1))
+    found = train_detector(
+        [*images, line], [*boxes, ()], class_names=NAMES, spec=SPEC, config=QUICK,
+        run_dir=tmp_path / "with", seed=0,
+    )  # fmt: skip
+    without = train_detector(
+        images, boxes, class_names=NAMES, spec=SPEC, config=QUICK,
+        run_dir=tmp_path / "without", seed=0,
+    )  # fmt: skip
+    assert found.fingerprint == without.fingerprint
+    with pytest.raises(NotEnoughLabels, match="in 0 labeled pictures"):
+        train_detector(
+            [line], boxes[:1], class_names=NAMES, spec=SPEC, config=QUICK,
+            run_dir=tmp_path / "none", seed=0,
         )  # fmt: skip
 
 
