@@ -18,6 +18,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from models.errors import ConfigError
+from models.networks.cosine_head import replace_last_linear
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ class Stages(nn.Module):
     """A classifier as a function from pictures to its maps of stride 8, 16 and 32.
 
     Args:
-        network: a classifier that takes pictures of any size, at least up to its last map.
+        network: a classifier that takes pictures of any size, at least up to its last map. Its
+            last Linear is taken out.
     Raises: ConfigError: if it has no map of one of the strides.
 
     Attributes:
@@ -42,8 +44,11 @@ class Stages(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
         found = _stages(network)
+        if any(isinstance(module, nn.Linear) for module in network.modules()):
+            # What it told apart is nobody's business here, and as wide as its weights had it.
+            network = replace_last_linear(network, lambda head: nn.Identity())
+        self.network = network
         self.names = tuple(name for name, _ in found)
         self.channels = tuple(channels for _, channels in found)
 

@@ -127,6 +127,16 @@ def test_it_comes_back_from_its_folder(detector: Detector, tmp_path: Path) -> No
     assert np.array_equal(one.features, other.features)
 
 
+def test_over_published_weights_it_comes_back_too(tmp_path: Path) -> None:
+    spec = DetectorSpec(
+        architecture="efficientnet_lite0", weights="DEFAULT", class_names=("a", "b"), input_size=64
+    )
+    made = load_detector(spec)
+    made.save(tmp_path / "kept")
+    assert Detector.load(tmp_path / "kept").fingerprint == made.fingerprint
+    assert not any("_fc" in name for name in made.network.state_dict())
+
+
 def test_damage_is_told(detector: Detector, tmp_path: Path) -> None:
     detector.save(tmp_path / "kept")
     card = json.loads((tmp_path / "kept" / "card.json").read_text())

@@ -145,7 +145,7 @@ def test_pictures_without_a_box_of_the_classes_teach_nothing(tmp_path: Path) -> 
 
 def test_a_damaged_picture_is_left_out(tmp_path: Path) -> None:
     images, boxes = drawn(5)
-    line = Image.new("RGB", (9000, 1))
+    line = Image.new("RGB", (9000, 2))
     found = train_detector(
         [*images, line], [*boxes, ()], class_names=NAMES, spec=SPEC, config=QUICK,
         run_dir=tmp_path / "with", seed=0,
