@@ -79,8 +79,9 @@ def train_detector(
         spec.model_copy(update={"class_names": tuple(class_names), "seed": seed}),
         device=config.device,
     )
-    pixels = torch.stack([blank.pixels(image) for image in images])
-    fit_detector(blank, pixels, boxes, config=config, run_dir=run_dir, seed=seed, progress=progress)
+    pixels, kept = _readable(blank, images, boxes)
+    _check_taught(kept, class_names)
+    fit_detector(blank, pixels, kept, config=config, run_dir=run_dir, seed=seed, progress=progress)
     return Detector(blank.network, spec=blank.spec, recipe=blank.recipe, device=config.device)
 
 
