@@ -8,6 +8,7 @@ head predicts; else a plain head that is fitted on the labels.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -40,7 +41,10 @@ def own_head(context: ProjectContext) -> OwnHead:
         return OwnHead()
     wanted = dict(interface.predicted_values)
     if context.task.no_own_head:
-        return _none(wanted, context.task.no_own_head)
+        if state.how != "given":
+            return _none(wanted, context.task.no_own_head)
+        named = {one for some in wanted.values() for one in some}
+        return OwnHead(None, _unknown(sorted(named - set(state.classes)), state.classes))
     if state.how not in {"pretrained", "given"}:
         return _none(
             wanted,
@@ -54,12 +58,7 @@ def own_head(context: ProjectContext) -> OwnHead:
     if classes is None:
         return _none(wanted, "nobody knows what the frozen model's head tells apart")
     columns = find_columns(context.sync.classes, wanted, classes)
-    notes = [
-        f"predicted_values: the frozen model knows no class {name!r}{_meant(name, classes)}"
-        for name in columns.unknown[:_SHOWN]
-    ]
-    if len(columns.unknown) > _SHOWN:
-        notes.append(f"predicted_values: {len(columns.unknown) - _SHOWN} more are not known")
+    notes = _unknown(columns.unknown, classes)
     without = [
         label
         for label, some in zip(context.sync.classes, columns.of_label, strict=True)
@@ -71,7 +70,18 @@ def own_head(context: ProjectContext) -> OwnHead:
     linear = backbone.linear_head()
     if linear is None:
         return _none(wanted, "the frozen model's head is no linear layer on its features")
-    return OwnHead(label_head(*linear, columns), tuple(notes))
+    return OwnHead(label_head(*linear, columns), notes)
+
+
+def _unknown(names: Sequence[str], classes: tuple[str, ...]) -> tuple[str, ...]:
+    """A sentence for each class that the label config names and the frozen model lacks."""
+    notes = [
+        f"predicted_values: the frozen model knows no class {name!r}{_meant(name, classes)}"
+        for name in names[:_SHOWN]
+    ]
+    if len(names) > _SHOWN:
+        notes.append(f"predicted_values: {len(names) - _SHOWN} more are not known")
+    return tuple(notes)
 
 
 def _none(wanted: dict[str, tuple[str, ...]], why: str) -> OwnHead:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,7 @@ from models.types import (
 logger = logging.getLogger(__name__)
 
 KIND = "detection"
+Columns = tuple[tuple[int, ...], ...]
 _CARD, _TENSORS = "miner.json", "miner.safetensors"
 _UNKNOWN_LOGIT = -12.0  # of a class that the detector has no column for
 _CHUNK = 2000  # pictures judged at once
@@ -86,6 +87,7 @@ class _MinerCard(BaseModel):
     tail: tuple[int, ...]
     class_priors: tuple[float, ...] | None
     head: tuple[str, ...]
+    columns: tuple[tuple[int, ...], ...]
     patch_size: int
     judges: bool
 
@@ -101,6 +103,7 @@ class DetectionMiner:
         metrics: figures of the fit.
         classes: the classes and the tail it was fitted for.
         head: the detector's classes, in the order of its logits.
+        columns: for each class those of the logits that stand for it.
         calibration: likelihoods are left as they are.
         own_head: always None: a detector's head is over the project's classes.
     """
@@ -116,13 +119,15 @@ class DetectionMiner:
         config: MinerConfig,
         classes: ClassSpace,
         head: tuple[str, ...],
+        columns: Columns,
         patch_size: int,
         judge: DetectionScorer | None,
         metrics: dict[str, float],
         choice: str = "",
     ) -> None:
         self.kind, self.explanation, self.choice = kind, explanation, choice
-        self.config, self.classes, self.head = config, classes, head
+        self.config, self.classes = config, classes
+        self.head, self.columns = head, columns
         self.metrics = metrics
         self.calibration = Calibration()
         self.patch_size = patch_size
@@ -167,7 +172,7 @@ class DetectionMiner:
         scorer = None if isinstance(self._scorer, Diversity) else self._scorer
         for start in range(0, size, _CHUNK):
             some = examples.slice(start, min(start + _CHUNK, size))
-            slots = over(layout.detections(some), self.head, self.classes.names)
+            slots = over(layout.detections(some), self.columns)
             here = slice(start, start + len(some))
             boxes[here] = _boxes(slots, len(some), top)
             said = None
@@ -221,6 +226,7 @@ class DetectionMiner:
             tail=self.classes.tail,
             class_priors=self.classes.class_priors,
             head=self.head,
+            columns=self.columns,
             patch_size=self.patch_size,
             judges=self._judge is not None,
         )
@@ -257,6 +263,7 @@ class DetectionMiner:
             config=card.config,
             classes=classes,
             head=card.head,
+            columns=card.columns,
             patch_size=card.patch_size,
             judge=judge,
             metrics=card.metrics,
@@ -275,6 +282,7 @@ def fit_detection_miner(
     head: tuple[str, ...],
     config: MinerConfig,
     seed: int,
+    stands_for: Mapping[str, Sequence[str]] | None = None,
     provenance: Provenance = UNKNOWN,
     progress: Progress = no_progress,
 ) -> DetectionMiner:
@@ -287,6 +295,7 @@ def fit_detection_miner(
         head: the detector's classes, in the order of its logits.
         config: which scorer, and its numbers; ``auto`` is the default scorer here.
         seed: of everything random; the same input and seed give the same miner.
+        stands_for: by class further classes of the detector that stand for it.
         provenance: not looked at: likelihoods of boxes are not calibrated.
         progress: told after each part.
 
@@ -299,7 +308,9 @@ def fit_detection_miner(
             f"found {len(labeled.examples)} pictures and {len(labeled.boxes)} sets of boxes"
         )
     patch_size = max(Layout.of(some, len(head)).patch for some in (labeled.examples, pool))
-    known = _labeled_slots(labeled, head, classes)
+    layout = Layout.of(pool, len(head))
+    columns = columns_of(head, classes.names, stands_for or {})
+    known = _labeled_slots(labeled, layout, columns, classes)
     choice = ""
     wanted = config.scorer
     if wanted == AUTO:
@@ -307,7 +318,7 @@ def fit_detection_miner(
         choice = f"auto compares scorers of single choices only; boxes are ordered by {_DEFAULT}"
     _made(wanted, config, patch_size)
     progress(1, 3, "detections of labeled pictures")
-    some = _sample(pool, head, classes, seed)
+    some = _sample(pool, layout, columns, seed)
     lack = _lack(wanted, known, classes, config, len(labeled))
     judge: DetectionScorer | None = None
     if not _lack(_DEFAULT, known, classes, config, len(labeled)):
@@ -342,6 +353,7 @@ def fit_detection_miner(
         config=config,
         classes=classes,
         head=head,
+        columns=columns,
         patch_size=patch_size,
         judge=judge,
         metrics=_metrics(known, labeled, pool, judge),
@@ -352,39 +364,56 @@ def fit_detection_miner(
 _DIVERSITY = "diversity"
 
 
-def over(slots: Slots, head: Sequence[str], names: Sequence[str]) -> Slots:
-    """The same detections with logits over other classes; one that the detector lacks is unlikely.
+def columns_of(
+    head: Sequence[str], names: Sequence[str], stands_for: Mapping[str, Sequence[str]]
+) -> Columns:
+    """For each of ``names`` the columns of the detector's logits that stand for it; maybe none.
 
     Args:
-        slots: with logits over ``head``.
         head: the detector's classes.
-        names: those that are wanted, in order.
+        names: those of the label config. A class of the detector that is called so stands for it.
+        stands_for: by name further classes of the detector (``predicted_values``).
     """
-    if tuple(head) == tuple(names):
+    return tuple(
+        tuple(
+            list(head).index(one)
+            for one in dict.fromkeys((name, *stands_for.get(name, ())))
+            if one in head
+        )
+        for name in names
+    )
+
+
+def over(slots: Slots, columns: Columns) -> Slots:
+    """The same detections with logits over other classes: of several columns the largest.
+
+    A class without a column is unlikely everywhere.
+    """
+    if columns == tuple((number,) for number in range(slots.logits.shape[1])):
         return slots
-    logits = np.full((len(slots), len(names)), _UNKNOWN_LOGIT, dtype=np.float32)
-    for column, name in enumerate(names):
-        if name in head:
-            logits[:, column] = slots.logits[:, list(head).index(name)]
-    sure = expit(logits).max(axis=1) if len(names) else np.zeros(len(slots))
+    logits = np.full((len(slots), len(columns)), _UNKNOWN_LOGIT, dtype=np.float32)
+    for number, some in enumerate(columns):
+        if some:
+            logits[:, number] = slots.logits[:, list(some)].max(axis=1)
+    sure = expit(logits).max(axis=1) if columns else np.zeros(len(slots))
     # What the detector holds for a class that is gone is no detection any more, only a place.
     kept = np.maximum(sure.astype(np.float32), np.float32(1e-9))
     return Slots(slots.picture, slots.features, slots.boxes, kept, slots.anchor, logits)
 
 
 def _labeled_slots(
-    labeled: LabeledImages, head: Sequence[str], classes: ClassSpace
+    labeled: LabeledImages, layout: Layout, columns: Columns, classes: ClassSpace
 ) -> LabeledSlots:
-    slots = Layout.of(labeled.examples, len(head)).detections(labeled.examples)
-    return label(over(slots, head, classes.names), labeled.boxes, classes.names)
+    slots = layout.detections(labeled.examples)
+    return label(over(slots, columns), labeled.boxes, classes.names)
 
 
-def _sample(pool: Examples, head: Sequence[str], classes: ClassSpace, seed: int) -> Slots:
+def _sample(pool: Examples, layout: Layout, columns: Columns, seed: int) -> Slots:
     """Detections of some of a large pool; by id, whatever order the pool comes in."""
     if len(pool) > _POOL:
         places = np.random.default_rng(seed).choice(len(pool), _POOL, replace=False)
         pool = pool.take(np.argsort(pool.ids, kind="stable")[np.sort(places)])
-    return over(Layout.of(pool, len(head)).detections(pool), head, classes.names)
+    return over(layout.detections(pool), columns)
 
 
 def _lack(

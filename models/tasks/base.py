@@ -226,6 +226,7 @@ class Task(Protocol):
         classes: ClassSpace,
         head: tuple[str, ...],
         own_head: LabelHead | None,
+        stands_for: Mapping[str, Sequence[str]],
         config: MinerConfig,
         seed: int,
         provenance: Provenance = UNKNOWN,
@@ -239,6 +240,7 @@ class Task(Protocol):
             classes: names, tail and priors.
             head: what the frozen model's outputs tell apart.
             own_head: its own head over other classes that stand for these; None where it has none.
+            stands_for: by class the classes of the frozen model that the label config names.
             config: which scorer, and its numbers.
             seed: of everything random.
             provenance: how the labels came to be.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +93,7 @@ class ClassificationModels:
         classes: ClassSpace,
         head: tuple[str, ...],
         own_head: LabelHead | None,
+        stands_for: Mapping[str, Sequence[str]],
         config: MinerConfig,
         seed: int,
         provenance: Provenance = UNKNOWN,

@@ -7,7 +7,7 @@ takes apart. So nothing here picks columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -98,6 +98,7 @@ class DetectionModels:
         classes: ClassSpace,
         head: tuple[str, ...],
         own_head: LabelHead | None,
+        stands_for: Mapping[str, Sequence[str]],
         config: MinerConfig,
         seed: int,
         provenance: Provenance = UNKNOWN,
@@ -111,6 +112,7 @@ class DetectionModels:
             pool,
             classes=classes,
             head=head,
+            stands_for=stands_for,
             config=config,
             seed=seed,
             provenance=provenance,

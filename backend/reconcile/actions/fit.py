@@ -58,6 +58,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
         ),
         head=state.classes if state else (),
         own_head=own.head,
+        stands_for=dict(context.interface.predicted_values) if context.interface else {},
         config=config,
         seed=settings.seed,
         provenance=Provenance(

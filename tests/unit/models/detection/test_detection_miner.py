@@ -183,6 +183,22 @@ def test_classes_that_came_after_the_detector_are_mined_by_their_boxes() -> None
     assert judgement.predicted.tolist() == [0] * 60
 
 
+def test_other_classes_of_a_given_detector_stand_for_a_label() -> None:
+    # It tells apart "cell" and "thing"; the label config says what they are.
+    head = ("cell", "thing", "noise")
+    miner = fit_detection_miner(
+        LABELED, POOL, classes=CLASSES, head=head, config=MinerConfig(), seed=0,
+        stands_for={"common": ("cell", "thing"), "rare": ("noise", "unheard of")},
+    )  # fmt: skip
+    assert miner.columns == ((0, 1), (2,), ())
+    judgement = miner.judge(POOL)
+    assert judgement.predicted.tolist() == [0] * 60
+    without = fit_detection_miner(
+        LABELED, POOL, classes=CLASSES, head=head, config=MinerConfig(), seed=0
+    )
+    assert without.judge(POOL).confidence.max() == 0
+
+
 def _with_head(some: LabeledImages, columns: list[int]) -> LabeledImages:
     said: NDArray[np.float32] = np.asarray(some.examples.logits).reshape(-1, 1 + TOP, LOGITS + 3)
     fewer = np.concatenate([said[..., :LOGITS], said[..., LOGITS:][..., columns]], axis=-1)
