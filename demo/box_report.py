@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -36,6 +36,8 @@ class ShownBoxes:
         placed: of these, with an overlap (IoU) of 0.5 or more with an object.
         right: of these, with that object's class.
         outside: with a percent below 0 or above 100.
+        surest: pictures that hold an object and have a box at least.
+        surest_placed: of these, whose surest box has an overlap of 0.5 or more with an object.
     """
 
     tasks: int = 0
@@ -44,11 +46,13 @@ class ShownBoxes:
     placed: int = 0
     right: int = 0
     outside: int = 0
+    surest: int = 0
+    surest_placed: int = 0
 
     @property
     def share_placed(self) -> float:
-        """Of all boxes, in [0, 1]; 0 where there is none."""
-        return self.placed / self.boxes if self.boxes else 0.0
+        """Of the surest boxes, in [0, 1]; 0 where there is none."""
+        return self.surest_placed / self.surest if self.surest else 0.0
 
 
 @dataclass
@@ -90,12 +94,21 @@ class BoxReport(RunReport):
             found.append(f"no box was shown on any of {boxes.tasks} tasks")
         elif boxes.share_placed < MIN_SHARE_PLACED:
             found.append(
-                f"{boxes.placed} of {boxes.boxes} boxes that were shown lie on an object, at least "
-                f"{MIN_SHARE_PLACED:.0%} are expected"
+                f"the surest box lies on an object in {boxes.surest_placed} of {boxes.surest} "
+                f"pictures that hold one, at least {MIN_SHARE_PLACED:.0%} are expected"
             )
         if boxes.outside:
             found.append(f"{boxes.outside} boxes reach beyond the picture")
         return found
+
+    def remarks(self) -> list[str]:
+        """What the boxes were like."""
+        boxes = self.boxes
+        return [
+            f"{boxes.boxes} boxes were shown on {boxes.with_boxes} of {boxes.tasks} tasks, "
+            f"{boxes.placed} of them on an object; the surest of a picture lay on one in "
+            f"{boxes.surest_placed} of {boxes.surest} pictures that hold any"
+        ]
 
     def as_json(self) -> dict[str, object]:
         """All of it, with what follows from it, for machines."""
@@ -127,10 +140,12 @@ def look_at_boxes(
         sum(one.placed for one in found),
         sum(one.right for one in found),
         sum(one.outside for one in found),
+        sum(one.surest for one in found),
+        sum(one.surest_placed for one in found),
     )
 
 
-def _compared(result: list[dict[str, dict[str, object]]], picture: BoxPicture) -> ShownBoxes:
+def _compared(result: list[dict[str, Any]], picture: BoxPicture) -> ShownBoxes:
     """The boxes of one prediction against the truth."""
     percents = np.array(
         [[region["value"][key] for key in ("x", "y", "width", "height")] for region in result],
@@ -145,4 +160,9 @@ def _compared(result: list[dict[str, dict[str, object]]], picture: BoxPicture) -
             placed += 1
             labels = region["value"]["rectanglelabels"]
             right += labels == [picture.boxes[int(row.argmax())].label]
-    return ShownBoxes(1, int(len(result) > 0), len(result), placed, right, int(outside.sum()))
+    both = bool(result and picture.boxes)
+    surest = max(range(len(result)), key=lambda row: result[row]["score"]) if both else 0
+    met = both and overlap[surest].max() >= MIN_OVERLAP
+    return ShownBoxes(
+        1, int(len(result) > 0), len(result), placed, right, int(outside.sum()), both, int(met)
+    )

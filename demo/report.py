@@ -125,6 +125,10 @@ class RunReport:
             found.append(f"rare digit {' and '.join(unseen)} was never served")
         return found
 
+    def remarks(self) -> list[str]:
+        """What is worth a line beside the table."""
+        return []
+
     def as_json(self) -> dict[str, object]:
         """All of it, with what follows from it, for machines."""
         return {

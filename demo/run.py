@@ -145,6 +145,8 @@ def _headless(options: argparse.Namespace, first: Job, make: MakeJob) -> int:
                 )
             )  # fmt: skip
             console.print(summary_table(reports[-1:]))
+            for remark in reports[-1].remarks():
+                console.print(remark)
     result = ROOT / ".demo" / "headless.json"
     result.write_text(json.dumps([report.as_json() for report in reports], indent=2))
     if count > 1:

@@ -222,19 +222,24 @@ def test_an_annotator_submits_the_regions_of_an_answer() -> None:
 def test_shown_boxes_are_compared_with_the_objects() -> None:
     one, two = SHAPES.pool[:2]
     far = Box("disc", 0.0, 0.0, 0.01, 0.01)
+    sure: dict[str, object] = {"score": 0.9}
     beyond = Box("disc", 0.5, 0.5, 1.2, 0.6)
     wrong = replace(one.boxes[0], label="nothing like it")
     predictions: dict[int, list[dict[str, object]]] = {
-        0: regions_of(replace(one, boxes=(*one.boxes[1:], wrong, far))),
-        1: regions_of(replace(two, boxes=(beyond,))),
+        0: [
+            {"score": 0.5, **region}
+            for region in regions_of(replace(one, boxes=(*one.boxes[1:], wrong, far)))
+        ],
+        1: [{**region, **sure} for region in regions_of(replace(two, boxes=(beyond,)))],
         2: [],
     }
     studio = _Studio(predictions, [picture.name for picture in SHAPES.pool])
     found = look_at_boxes(cast(LabelStudioApi, studio), 1, SHAPES.by_name)
     objects = len(one.boxes)
     assert found == ShownBoxes(
-        tasks=3, with_boxes=2, boxes=objects + 2, placed=objects, right=objects - 1, outside=1
-    )
+        tasks=3, with_boxes=2, boxes=objects + 2, placed=objects, right=objects - 1, outside=1,
+        surest=2, surest_placed=1,
+    )  # fmt: skip
 
 
 # What is promised ------------------------------------------------------------------------------
@@ -243,7 +248,9 @@ def test_shown_boxes_are_compared_with_the_objects() -> None:
 def good_run() -> BoxReport:
     batches = [Batch(n, 10 * n, 2, 2 * n, 0.2 * n, 2.0, True, f"v{n}") for n in range(1, 7)]
     served = ["star"] * 10 + ["triangle"] * 10 + ["disc"] * 40
-    boxes = ShownBoxes(tasks=300, with_boxes=280, boxes=600, placed=500, right=480)
+    boxes = ShownBoxes(
+        tasks=300, with_boxes=280, boxes=600, placed=300, right=280, surest=250, surest_placed=200
+    )
     return BoxReport(0, 1, RARE, 400, 40, 30.0, batches, served, boxes=boxes)
 
 
@@ -253,8 +260,10 @@ def test_a_good_run_passes() -> None:
     # By luck 6 of 40, with a spread of 2.1; a quarter of the way from there to all 40 is 8.5.
     assert report.least_found == 15
     told = report.as_json()
+    assert report.remarks()[0].endswith("lay on one in 200 of 250 pictures that hold any")
     assert told["boxes"] == {
-        "tasks": 300, "with_boxes": 280, "boxes": 600, "placed": 500, "right": 480, "outside": 0,
+        "tasks": 300, "with_boxes": 280, "boxes": 600, "placed": 300, "right": 280, "outside": 0,
+        "surest": 250, "surest_placed": 200,
     }  # fmt: skip
 
 
@@ -264,8 +273,8 @@ def test_a_good_run_passes() -> None:
         ({"served": ["star"] * 14 + ["disc"] * 46}, "14 pictures with something rare among 60"),
         ({"served": []}, "0 pictures with something rare among 0 labels"),
         ({"boxes": ShownBoxes(tasks=300)}, "no box was shown on any of 300 tasks"),
-        ({"boxes": ShownBoxes(3, 3, 10, 4, 4)}, "4 of 10 boxes that were shown lie on an object"),
-        ({"boxes": ShownBoxes(3, 3, 10, 9, 9, outside=1)}, "1 boxes reach beyond the picture"),
+        ({"boxes": ShownBoxes(9, 9, 30, 20, 20, 0, 9, 4)}, "lies on an object in 4 of 9 pictures"),
+        ({"boxes": ShownBoxes(9, 9, 30, 20, 20, 1, 9, 9)}, "1 boxes reach beyond the picture"),
         ({"lost": 1}, "1 labels are not in Label Studio"),
         (
             {"batches": [Batch(1, 10, 2, 2, 0.2, 2.0, False, "v")]},
