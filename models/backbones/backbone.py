@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from pathlib import Path
 
@@ -11,18 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from models.backbones.images import as_rgb
 from models.backbones.networks import BackboneSpec, Recipe, build, published_classes
-from models.errors import ConfigError, CorruptVersion, ImageError, ShapeError
-from models.files import write_folder
+from models.backbones.stored import check, fill, fingerprint_of, read_model, write_model
+from models.errors import ConfigError, ImageError, ShapeError
 from models.networks.cosine_head import CosineLinear
-
-_CARD, _TENSORS = "card.json", "weights.safetensors"
 
 
 class _BackboneCard(BaseModel):
@@ -176,16 +170,7 @@ class Backbone:
             num_outputs=self._num_outputs,
             fingerprint=self.fingerprint,
         )
-
-        def write(temporary: Path) -> None:
-            state = {
-                name: value.detach().cpu().contiguous().clone()
-                for name, value in self._network.state_dict().items()
-            }
-            save_file(state, temporary / _TENSORS)
-            (temporary / _CARD).write_text(card.model_dump_json(indent=2))
-
-        write_folder(folder, write)
+        write_model(folder, card, self._network)
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "cpu") -> Backbone:
@@ -193,22 +178,12 @@ class Backbone:
 
         Raises: CorruptVersion: if files are missing or are not those that were saved.
         """
-        try:
-            card = _BackboneCard.model_validate_json((folder / _CARD).read_bytes())
-            state = load_file(folder / _TENSORS)
-        except (OSError, ValidationError, SafetensorError) as error:
-            raise CorruptVersion(
-                f"the frozen model in {folder} cannot be read ({type(error).__name__}: {error}); "
-                "delete the folder, it is made again"
-            ) from error
+        card, state = read_model(folder, _BackboneCard)
         blank = card.spec.model_copy(
             update={"weights": "none", "num_classes": card.num_outputs, "class_names": None}
         )
         network, _, _ = build(blank)
-        try:
-            network.load_state_dict(state)
-        except RuntimeError as error:
-            raise CorruptVersion(f"the weights in {folder} do not fit its card: {error}") from error
+        fill(network, state, folder)
         loaded = cls(
             network,
             spec=card.spec,
@@ -216,11 +191,7 @@ class Backbone:
             class_names=card.class_names,
             device=device,
         )
-        if loaded.fingerprint != card.fingerprint:
-            raise CorruptVersion(
-                f"the frozen model in {folder} has fingerprint {loaded.fingerprint[:12]}, its card "
-                f"says {card.fingerprint[:12]}; delete the folder, it is made again"
-            )
+        check(loaded, card.fingerprint, folder)
         return loaded
 
     def _forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -280,13 +251,7 @@ def _penultimate(network: nn.Module, name: str | None) -> tuple[nn.Module, bool]
 
 def _fingerprint(network: nn.Module, spec: BackboneSpec, recipe: Recipe) -> str:
     """sha256 of everything that decides the features."""
-    digest = hashlib.sha256()
     about: list[object] = [spec.architecture, spec.feature_layer, recipe.model_dump(mode="json")]
     # A cosine head must not pass for a linear one; other fingerprints stay what they were.
     about += ["cosine", spec.head_scale] if spec.head == "cosine" else []
-    digest.update(json.dumps(about).encode())
-    for name, value in sorted(network.state_dict().items()):
-        array = value.detach().cpu().contiguous()
-        digest.update(f"{name}\0{array.dtype}\0{tuple(array.shape)}\0".encode())
-        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return fingerprint_of(about, network)

@@ -8,8 +8,6 @@ and the trunk's maps pooled over the box (Mask R-CNN's RoIAlign).
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from pathlib import Path
 
@@ -18,24 +16,21 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torchvision.ops import nms, roi_align
 
 from models.backbones.images import as_rgb
 from models.backbones.networks import BackboneSpec, Recipe, build, read_weights, seeded
+from models.backbones.stored import check, fill, fingerprint_of, read_model, write_model
 from models.detection.slots import ANCHOR, CONFIDENCE, CORNERS, LOGITS
-from models.errors import CorruptVersion, ImageError, ShapeError, WeightsError
-from models.files import write_folder
+from models.errors import ImageError, ShapeError, WeightsError
 from models.networks.feature_pyramid import STRIDES, Pyramid
 from models.networks.retinanet import Looked, Retina
 
 TOP_DETECTIONS = 10
 NMS_OVERLAP = 0.5
 
-_CARD, _TENSORS = "card.json", "weights.safetensors"
 _SMALL = frozenset({"cnn4", "resnet32"})  # made for 32 px; Trunk5 stands in
 _POOLED = (1, 2)  # of STRIDES: maps that are pooled over a box
 _BINS = 3
@@ -185,16 +180,7 @@ class Detector:
     def save(self, folder: Path) -> None:
         """Write weights and card into a new folder, which appears whole or not at all."""
         card = _DetectorCard(spec=self.spec, recipe=self.recipe, fingerprint=self.fingerprint)
-
-        def write(temporary: Path) -> None:
-            state = {
-                name: value.detach().cpu().contiguous().clone()
-                for name, value in self._network.state_dict().items()
-            }
-            save_file(state, temporary / _TENSORS)
-            (temporary / _CARD).write_text(card.model_dump_json(indent=2))
-
-        write_folder(folder, write)
+        write_model(folder, card, self._network)
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "cpu") -> Detector:
@@ -202,25 +188,11 @@ class Detector:
 
         Raises: CorruptVersion: if files are missing or are not those that were saved.
         """
-        try:
-            card = _DetectorCard.model_validate_json((folder / _CARD).read_bytes())
-            state = load_file(folder / _TENSORS)
-        except (OSError, ValidationError, SafetensorError) as error:
-            raise CorruptVersion(
-                f"the frozen detector in {folder} cannot be read ({type(error).__name__}: {error});"
-                " delete the folder, it is made again"
-            ) from error
+        card, state = read_model(folder, _DetectorCard)
         network, _ = _blank(card.spec.model_copy(update={"weights": "none"}))
-        try:
-            network.load_state_dict(state)
-        except RuntimeError as error:
-            raise CorruptVersion(f"the weights in {folder} do not fit its card: {error}") from error
+        fill(network, state, folder)
         loaded = cls(network, spec=card.spec, recipe=card.recipe, device=device)
-        if loaded.fingerprint != card.fingerprint:
-            raise CorruptVersion(
-                f"the frozen detector in {folder} has fingerprint {loaded.fingerprint[:12]}, its "
-                f"card says {card.fingerprint[:12]}; delete the folder, it is made again"
-            )
+        check(loaded, card.fingerprint, folder)
         return loaded
 
     def _row(self, looked: Looked, number: int, extent: Tensor) -> tuple[Tensor, Tensor]:
@@ -358,11 +330,5 @@ def _blank(spec: DetectorSpec) -> tuple[Retina, Recipe]:
 
 def _fingerprint(network: Retina, spec: DetectorSpec, recipe: Recipe) -> str:
     """sha256 of everything that decides the rows."""
-    digest = hashlib.sha256()
     about = [spec.trunk, spec.class_names, spec.top, recipe.model_dump(mode="json")]
-    digest.update(json.dumps(["detector", *about]).encode())
-    for name, value in sorted(network.state_dict().items()):
-        array = value.detach().cpu().contiguous()
-        digest.update(f"{name}\0{array.dtype}\0{tuple(array.shape)}\0".encode())
-        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return fingerprint_of(["detector", *about], network)
