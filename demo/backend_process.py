@@ -146,5 +146,4 @@ class Backend:
         parts = [project["doing"] or "idle"]
         if project["total"]:
             parts.append(f"({project['done']} of {project['total']})")
-        parts.extend(project["why_not"])
-        return " ".join(parts)
+        return " ".join([*parts, *project["problems"], *project["why_not"]])

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from xml.sax.saxutils import quoteattr
 
+from rich.markup import escape
+
 from demo.box_report import BoxReport, look_at_boxes
 from demo.box_set import BoxPicture, BoxSet
 from demo.job import Job
@@ -148,8 +150,8 @@ def boxes_job(
         home=home,
         notes=chosen.notes,
         tips=(
-            f'Press "Label All Tasks": pictures with [bold]{rare}[/bold] are rare (about one task '
-            f"in {len(chosen.pool) / chosen.rare_in_pool:.0f}), yet they come first.",
+            f'Press "Label All Tasks": pictures with [bold]{escape(rare)}[/bold] are rare (about '
+            f"one task in {len(chosen.pool) / chosen.rare_in_pool:.0f}), yet they come first.",
             "The boxes that you see are what the model found: mend them, add what is missing, and "
             "submit.",
         ),

@@ -90,7 +90,7 @@ def _interactive(options: argparse.Namespace, job: Job) -> int:
 
         queue, _ = wait_for_queue(api, state.project, timeout_s=job.first_queue_s, waiting=waiting)
         say(f"the queue is published: {len(queue.tasks)} tasks, the rare ones first")
-        console.print(_what_to_look_at(api.url, state, home))
+        console.print(_what_to_look_at(api.url, state, home), soft_wrap=False)
         while True:
             for service in (studio, backend.service):
                 if not service.alive:
@@ -125,7 +125,7 @@ def _with_project(api: LabelStudioApi, state: DemoState, state_path: Path, job: 
 
 def _headless(options: argparse.Namespace, first: Job, make: MakeJob) -> int:
     """Label one fresh project for each seed and judge what was found."""
-    home = ROOT / ".demo" / "headless"
+    home = ROOT / ".demo" / ("headless" if options.task == "digits" else f"headless-{options.task}")
     state = fresh_state()
     count = options.seeds or 1
     reports: list[RunReport] = []
@@ -147,7 +147,7 @@ def _headless(options: argparse.Namespace, first: Job, make: MakeJob) -> int:
             console.print(summary_table(reports[-1:]))
             for remark in reports[-1].remarks():
                 console.print(remark)
-    result = ROOT / ".demo" / "headless.json"
+    result = home.with_suffix(".json")
     result.write_text(json.dumps([report.as_json() for report in reports], indent=2))
     if count > 1:
         console.print(summary_table(reports))
