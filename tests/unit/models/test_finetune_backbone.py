@@ -377,7 +377,7 @@ def test_a_kill_while_the_candidate_is_written_leaves_none(
         raise _KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr("models.backbones.backbone.save_file", die)
+        patch.setattr("models.backbones.stored.save_file", die)
         with pytest.raises(_KilledError):
             world.run(untrained, tmp_path)
     assert not (tmp_path / "candidate").exists()

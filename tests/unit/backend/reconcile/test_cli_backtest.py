@@ -16,12 +16,12 @@ from backend.reconcile.actions import fit
 from backend.reconcile.context import Tail
 from backend.reconcile.ledger import Ledger
 from backend.reconcile.made_with import miner_config
-from backend.reconcile.settings_look import known_names
 from backend.reconcile.state import SyncState
 from backend.settings import Settings
 from backend.stored_labels import stored_labels
 from models.config import MinerConfig
 from models.registry import VersionRegistry
+from models.scorers import SCORERS
 from tests.unit.backend.reconcile.rounds import Say, settings_of, squares
 from tests.unit.backend.reconcile.squares import Service
 
@@ -111,7 +111,7 @@ def test_all_scorers_take_part_by_default(project: Service) -> None:
         progress=lambda done, total, message="": told.append(f"{done}/{total} {message}"),
     )
     names = [result.scorer for result in found.report.results]
-    assert sorted(names) == sorted(set(known_names()["scorer"]) - {"auto"})
+    assert sorted(names) == sorted(SCORERS)
     assert len(told) == 2 * len(names)
     assert found.scorer == "auto"
 
