@@ -23,6 +23,7 @@ from benchmarks.stage import conclude, say
 from demo.shapes import CLASSES, RARE, draw_shapes
 from models.backbones.detector import DetectorSpec, load_detector
 from models.config import DetectorTraining, MinerConfig
+from models.recipes.box_set import BoxSet
 from models.recipes.fit_detection_miner import LabeledImages, fit_detection_miner
 from models.recipes.train_detector import fit_detector
 from models.tasks.base import DETECTION, task_of
@@ -48,8 +49,7 @@ def main() -> None:
         say("a short training, so that there is something to detect")
         fit_detector(
             detector,
-            pixels[:LABELED],
-            boxes[:LABELED],
+            BoxSet(pixels[:LABELED], boxes[:LABELED], CLASSES),
             config=DetectorTraining(steps=60),
             run_dir=Path(name),
             seed=0,

@@ -25,6 +25,7 @@ from models.config import DetectorTraining, MinerConfig
 from models.detection.coco import BoxMetrics, box_metrics
 from models.files import write_text
 from models.metrics import mining_metrics, precision_at, published_budgets
+from models.recipes.find_boxes import find_boxes
 from models.recipes.fit_detection_miner import LabeledImages, fit_detection_miner
 from models.recipes.train_detector import fit_detector
 from models.types import ClassSpace, Examples, IntArray
@@ -148,12 +149,10 @@ def tune(tiles: Tiles, tail: str, seed: int, scorer: str, budget: int, cache: Pa
     detector = Detector.load(target.parent / "detector")
     fit_detector(
         detector,
-        tiles.pixels[rows],
-        [tiles.boxes[row] for row in rows],
+        tiles.part(rows),
         config=FINETUNE,
         run_dir=target.with_suffix(""),
         seed=seed,
-        maps=[level[:, rows] for level in tiles.maps],
     )
     result = {
         "scorer": scorer,
@@ -171,12 +170,10 @@ def _trained(tiles: Tiles, parts: Split, seed: int, folder: Path) -> Detector:
         detector = load_detector(spec(seed))
         fit_detector(
             detector,
-            tiles.pixels[parts.train],
-            [tiles.boxes[row] for row in parts.train],
+            tiles.part(parts.train),
             config=TRAINING,
             run_dir=folder / "training",
             seed=seed,
-            maps=[level[:, parts.train] for level in tiles.maps],
         )
         Detector(detector.network, spec=detector.spec, recipe=detector.recipe).save(
             folder / "detector"
@@ -221,20 +218,17 @@ def _figures(
 
 def _metrics(detector: Detector, tiles: Tiles, parts: Split) -> dict[str, Any]:
     """AP and AR on the test pictures' tiles."""
-    network = detector.network.eval()
-    found: list[NDArray[np.float32]] = []
-    for start in range(0, len(parts.test), _BATCH):
-        some = torch.from_numpy(parts.test[start : start + _BATCH])
-        blank = torch.empty(len(some), 3, *tiles.pixels.shape[2:])
-        with torch.inference_mode():
-            said = network(blank, stages=[level[0, some].float() for level in tiles.maps])
-        for one in said:
-            corners = one["boxes"] / tiles.pixels.shape[-1]
-            rest = torch.stack([one["labels"].float(), one["scores"]], dim=1)
-            found.append(torch.cat([corners, rest], dim=1).numpy())
+    test = tiles.part(parts.test)
+    found = find_boxes(
+        detector.network,
+        test.pictures,
+        detector.scaled,
+        device=detector.device,
+        stages=test.stages(),
+    )
     metrics: BoxMetrics = box_metrics(
         found,
-        [tiles.boxes[row] for row in parts.test],
+        test.boxes,
         class_names=NAMES,
         tail=parts.tail,
         resamples=0,

@@ -24,7 +24,7 @@ from demo.box_tiles import tiles
 from models.backbones.detector import DetectorSpec, load_detector
 from models.detection.boxes import Boxes, from_text, to_text
 from models.files import write_file, write_text
-from models.recipes.train_detector import trunk_maps
+from models.recipes.box_set import BoxSet, trunk_maps
 
 SIDE, NAMES = 160, ("RBC", "WBC", "Platelets")
 _TENSORS, _BOXES = "tiles.safetensors", "boxes.txt"
@@ -50,6 +50,15 @@ class Tiles:
     boxes: tuple[Boxes, ...]
     holds: NDArray[np.bool_]
     shows: NDArray[np.bool_]
+
+    def part(self, rows: NDArray[np.int64]) -> BoxSet:
+        """Some tiles as a training holds them."""
+        return BoxSet(
+            self.pixels[rows],
+            tuple(self.boxes[row] for row in rows),
+            NAMES,
+            tuple(level[:, rows] for level in self.maps),
+        )
 
 
 def spec(seed: int) -> DetectorSpec:

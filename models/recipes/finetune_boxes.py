@@ -5,7 +5,6 @@ Where the trunk stays as it is, its maps of each picture and of its mirror image
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -16,10 +15,10 @@ from models.errors import ConfigError, NotEnoughLabels
 from models.networks.retinanet import Retina
 from models.rebalancing import BOX_STRATEGIES, make_strategy
 from models.rebalancing.base import Strategy
+from models.recipes.box_set import BoxSet, with_maps
 from models.recipes.finetune import Finetuned
 from models.recipes.finetune_loop import Loop
-from models.recipes.teach_boxes import BoxSet, BoxTeaching
-from models.recipes.train_detector import trunk_maps
+from models.recipes.teach_boxes import BoxTeaching
 from models.types import Progress, no_progress
 
 _MOST_CACHED_BYTES = 1_500_000_000
@@ -73,7 +72,7 @@ def finetune_boxes(
     frozen = choose_trained_parts(network, config.layers)
     if config.layers != "all":
         sets = [training] if validation is None else [training, validation]
-        training, *others = with_maps(detector, sets)
+        training, *others = with_maps(detector, sets, most_bytes=_MOST_CACHED_BYTES)
         validation = others[0] if others else None
     teaching = BoxTeaching(training, validation, detector.scaled, config.augmentation == "flip")
     loop = Loop(network, frozen, teaching, strategy, config, run_dir, seed, progress)
@@ -123,12 +122,3 @@ def choose_trained_parts(network: Retina, layers: str) -> list[nn.Module]:
     for part in still:
         part.requires_grad_(False)
     return [module for part in still for module in part.modules()]
-
-
-def with_maps(detector: Detector, sets: list[BoxSet]) -> list[BoxSet]:
-    """The same with the trunk's maps, where there is room for them in memory."""
-    count = sum(len(one) for one in sets)
-    one = trunk_maps(detector, sets[0].pictures[:1])
-    if count * sum(level.numel() * level.element_size() for level in one) > _MOST_CACHED_BYTES:
-        return sets
-    return [replace(some, maps=tuple(trunk_maps(detector, some.pictures))) for some in sets]

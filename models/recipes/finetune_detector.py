@@ -24,6 +24,7 @@ from models.detection.boxes import Boxes
 from models.detection.coco import BoxMetrics, box_metrics
 from models.errors import CorruptVersion, Diverged, ShapeError
 from models.files import write_text
+from models.recipes.box_set import BoxSet
 from models.recipes.boxed_pictures import BoolArray, BoxedPictures
 from models.recipes.detector_classes import with_classes
 from models.recipes.find_boxes import find_boxes
@@ -43,7 +44,6 @@ from models.recipes.judge_boxes import judge_boxes, too_few_boxes
 from models.recipes.judge_finetune import Verdict, refuse
 from models.recipes.review_boxes import review_boxes
 from models.recipes.stage_files import claim
-from models.recipes.teach_boxes import BoxSet
 from models.types import IntArray, Progress, no_progress
 
 logger = logging.getLogger(__name__)

@@ -13,9 +13,10 @@ import numpy as np
 from models.backbones.detector import Detector
 from models.detection.boxes import to_text
 from models.rebalancing import Strategy
+from models.recipes.box_set import BoxSet
 from models.recipes.find_boxes import find_boxes
 from models.recipes.review_labels import MOST, NEUTRAL, KnowsHardest, Review, Suspect
-from models.recipes.teach_boxes import BoxSet, losses_of
+from models.recipes.teach_boxes import losses_of
 from models.types import IntArray
 
 _SURE = 0.5

@@ -14,61 +14,14 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from models.backbones.detector import extents
-from models.detection.boxes import Boxes
 from models.detection.coco import box_metrics
-from models.detection.targets import Target, mirrored, mirrored_pictures, placed, target_of
+from models.detection.targets import Target, placed
 from models.networks.retinanet import Retina
 from models.rebalancing.base import Batch, Criterion, Strategy
+from models.recipes.box_set import BoxSet
 from models.recipes.find_boxes import find_boxes
 
 _BATCH = 16
-
-
-@dataclass(frozen=True)
-class BoxSet:
-    """N pictures with boxes, as a training holds them.
-
-    Attributes:
-        pictures: (N, 4, S, S) uint8.
-        boxes: of each.
-        class_names: K names; boxes of other classes, or of none, teach nothing.
-        maps: for each of the trunk's stages (2, N, C, h, w), of the pictures and of their mirror
-            images, where the trunk stays as it is and was computed before.
-    """
-
-    pictures: Tensor
-    boxes: tuple[Boxes, ...]
-    class_names: tuple[str, ...]
-    maps: tuple[Tensor, ...] | None = None
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    @cached_property
-    def extent(self) -> Tensor:
-        """(N, 2) width and height of what is picture."""
-        return extents(self.pictures)
-
-    @cached_property
-    def targets(self) -> list[Target]:
-        """What is on each."""
-        return [
-            target_of(some, class_names=self.class_names, extent=size)
-            for some, size in zip(self.boxes, self.extent, strict=True)
-        ]
-
-    @cached_property
-    def holds(self) -> Tensor:
-        """(N, K) bool: which classes are on each."""
-        found = torch.zeros(len(self), len(self.class_names), dtype=torch.bool)
-        for number, target in enumerate(self.targets):
-            found[number, target["labels"]] = True
-        return found
-
-    def stages(self) -> list[Tensor] | None:
-        """The maps of the pictures as they are."""
-        return None if self.maps is None else [level[0] for level in self.maps]
 
 
 @dataclass(frozen=True)
@@ -130,23 +83,9 @@ class BoxTeaching:
 
     def batch(self, rows: Tensor, epoch: int, device: torch.device) -> BoxBatch:
         """Some pictures, mirrored by chance."""
-        known = self.training
-        flip = torch.rand(len(rows)) < (0.5 if self.flips else 0.0)
-        wanted = tuple(
-            placed(mirrored(known.targets[n], known.extent[n]) if turned else known.targets[n],
-                   device)
-            for n, turned in zip(rows.tolist(), flip.tolist(), strict=True)
-        )  # fmt: skip
+        drawn = self.training.draw(rows, flips=self.flips, scaled=self.scaled, device=device)
         targets = self.targets[rows].to(device)
-        if known.maps is not None:
-            stages = tuple(level[flip.long(), rows].float().to(device) for level in known.maps)
-            size = known.pictures.shape[-1]
-            blank = torch.empty(len(rows), 3, size, size, device=device)
-            return BoxBatch(blank, targets, rows, epoch, wanted, stages)
-        pictures, at = known.pictures[rows], torch.nonzero(flip).flatten()
-        if len(at):
-            pictures[at] = mirrored_pictures(pictures[at], known.extent[rows[at]])
-        return BoxBatch(self._input(pictures, device), targets, rows, epoch, wanted)
+        return BoxBatch(drawn.inputs, targets, rows, epoch, drawn.wanted, drawn.stages)
 
     def loss(self, network: nn.Module, batch: Batch, criterion: Criterion) -> Tensor:
         """RetinaNet's own; ``criterion`` is for examples with one class."""
@@ -176,10 +115,6 @@ class BoxTeaching:
             found, self.validation.boxes, class_names=self.validation.class_names, resamples=0
         )
         return figures.mean_ap or 0.0
-
-    def _input(self, pictures: Tensor, device: torch.device) -> Tensor:
-        """(B, 3, S, S) float32."""
-        return self.scaled(pictures)[:, :3].to(device, memory_format=torch.channels_last)
 
 
 @torch.inference_mode()

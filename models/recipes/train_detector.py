@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.backbones.detector import Detector, DetectorSpec, extents, load_detector
+from models.backbones.detector import Detector, DetectorSpec, load_detector
 from models.config import DetectorTraining
 from models.detection.boxes import Boxes
-from models.detection.targets import Target, mirrored, mirrored_pictures, placed, target_of
 from models.devices import own_random_state
 from models.errors import ImageError, ModelError, NotEnoughLabels, ShapeError
 from models.networks.retinanet import Retina
+from models.recipes.box_set import BoxSet, with_maps
 from models.recipes.checkpoint import (
     cut_metrics,
     optimiser_tensors,
@@ -81,7 +81,8 @@ def train_detector(
     )
     pixels, kept = _readable(blank, images, boxes)
     _check_taught(kept, class_names)
-    fit_detector(blank, pixels, kept, config=config, run_dir=run_dir, seed=seed, progress=progress)
+    training = BoxSet(pixels, tuple(kept), blank.class_names)
+    fit_detector(blank, training, config=config, run_dir=run_dir, seed=seed, progress=progress)
     return Detector(blank.network, spec=blank.spec, recipe=blank.recipe, device=config.device)
 
 
@@ -110,27 +111,23 @@ def _readable(
 
 def fit_detector(
     blank: Detector,
-    pixels: Tensor,
-    boxes: Sequence[Boxes],
+    training: BoxSet,
     *,
     config: DetectorTraining,
     run_dir: Path,
     seed: int,
     progress: Progress = no_progress,
-    maps: Sequence[Tensor] | None = None,
 ) -> None:
     """Train the network of ``blank`` in place; see ``train_detector``.
 
     Args:
-        blank: the detector; its class names and device count.
-        pixels: (N, 4, S, S) uint8, as ``Detector.pixels`` gives them.
-        boxes: what each of the N pictures holds.
+        blank: the detector; its device counts.
+        training: pictures and boxes, over the detector's classes. Maps that it has are used where
+            the trunk stays frozen, which must be the trunk that they are of.
         config: budget.
         run_dir: what lies there is resumed.
         seed: of everything random.
         progress: told after each step.
-        maps: for each of the trunk's stages (2, N, C, h, w), of the pictures and of their mirror
-            images, where the frozen trunk was computed before.
     """
     network = blank.network.requires_grad_(True)
     frozen = config.trunk == "frozen" or (
@@ -139,12 +136,7 @@ def fit_detector(
     network.train()
     if frozen:
         network.backbone.stages.requires_grad_(False).eval()
-    extent = extents(pixels)
-    source = _Source(blank, pixels, extent, frozen=frozen, config=config, maps=maps)
-    targets = [
-        target_of(some, class_names=blank.class_names, extent=extent[number])
-        for number, some in enumerate(boxes)
-    ]
+        (training,) = with_maps(blank, [training], most_bytes=config.cache_mb * 1_000_000)
     optimiser = torch.optim.Adam(
         [p for p in network.parameters() if p.requires_grad], lr=config.learning_rate
     )
@@ -155,13 +147,9 @@ def fit_detector(
     with (run_dir / _METRICS).open("a") as metrics, own_random_state(device):
         for step in range(done + 1, config.steps + 1):
             torch.manual_seed(seed * 1_000_003 + step)
-            rows = _rows(len(targets), step, config.batch, seed)
-            flip = torch.rand(len(rows)) < (0.5 if config.flip else 0.0)
-            wanted = [
-                mirrored(targets[row], extent[row]) if turned else targets[row]
-                for row, turned in zip(rows.tolist(), flip.tolist(), strict=True)
-            ]
-            losses = source.losses(rows, flip, [placed(one, device) for one in wanted])
+            rows = _rows(len(training), step, config.batch, seed)
+            drawn = training.draw(rows, flips=config.flip, scaled=blank.scaled, device=device)
+            losses = network(drawn.inputs, drawn.wanted, stages=drawn.stages)
             loss = torch.stack(list(losses.values())).sum()
             for group in optimiser.param_groups:
                 group["lr"] = config.learning_rate * _factor(step, config)
@@ -186,75 +174,6 @@ def fit_detector(
                 }
                 save_checkpoint(run_dir / _CHECKPOINT, parts_kept, {"step": step})
     network.eval().requires_grad_(False)
-
-
-def trunk_maps(detector: Detector, pixels: Tensor, *, batch: int = 16) -> list[Tensor]:
-    """The trunk's maps of pictures and of their mirror images: (2, N, C, h, w) float16 each.
-
-    Args:
-        detector: whose trunk; it is left as it is.
-        pixels: (N, 4, S, S) uint8.
-        batch: pictures computed at once.
-    """
-    parts: list[list[Tensor]] = []
-    extent = extents(pixels)
-    stages = detector.network.backbone.stages
-    for turned in (False, True):
-        found = []
-        for start in range(0, len(pixels), batch):
-            some = pixels[start : start + batch]
-            if turned:
-                some = mirrored_pictures(some, extent[start : start + batch])
-            with torch.inference_mode():
-                maps = stages(
-                    detector.scaled(some)[:, :3]
-                    .to(detector.device)
-                    .contiguous(memory_format=torch.channels_last)
-                )
-            found.append([one.half().cpu().contiguous() for one in maps])
-        parts.append([torch.cat(level) for level in zip(*found, strict=True)])
-    return [torch.stack(level) for level in zip(*parts, strict=True)]
-
-
-class _Source:
-    """Losses of some pictures, from pixels or from a frozen trunk's maps."""
-
-    def __init__(
-        self,
-        detector: Detector,
-        pixels: Tensor,
-        extent: Tensor,
-        *,
-        frozen: bool,
-        config: DetectorTraining,
-        maps: Sequence[Tensor] | None,
-    ) -> None:
-        self._detector, self._pixels, self._extent = detector, pixels, extent
-        self._maps = maps
-        if frozen and maps is None:
-            one = trunk_maps(detector, pixels[:1])
-            needed = len(pixels) * sum(level.numel() * level.element_size() for level in one)
-            if needed <= config.cache_mb * 1_000_000:
-                self._maps = trunk_maps(detector, pixels)
-
-    def losses(self, rows: Tensor, flip: Tensor, targets: list[Target]) -> dict[str, Tensor]:
-        """RetinaNet's two losses of (B,) pictures, some of them mirrored."""
-        network, device = self._detector.network, self._detector.device
-        if self._maps is not None:
-            turned = flip.long()
-            stages = [level[turned, rows].float().to(device) for level in self._maps]
-            size = self._pixels.shape[-1]
-            blank = torch.empty(len(rows), 3, size, size, device=device)
-            found = network(blank, targets, stages=stages)
-        else:
-            pictures = self._pixels[rows]
-            at = torch.nonzero(flip).flatten()
-            if len(at):
-                pictures[at] = mirrored_pictures(pictures[at], self._extent[rows[at]])
-            found = network(self._detector.scaled(pictures)[:, :3].to(device), targets)
-        if not isinstance(found, dict):
-            raise TypeError("the network was not in training mode")
-        return found
 
 
 def _rows(count: int, step: int, batch: int, seed: int) -> Tensor:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from models.backbones.detector import Detector, DetectorSpec, load_detector
 from models.detection.boxes import Box, Boxes
-from models.recipes.teach_boxes import BoxSet
+from models.recipes.box_set import BoxSet
 
 NAMES = ("red", "blue")
 _COLOURS = {"red": (220, 40, 30), "blue": (30, 40, 220), None: (20, 160, 60)}

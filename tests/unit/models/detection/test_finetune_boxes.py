@@ -19,10 +19,11 @@ from models.errors import ConfigError, Diverged, NotEnoughLabels
 from models.rebalancing import BOX_STRATEGIES, STRATEGIES, Difficulty
 from models.rebalancing.base import Strategy, Task
 from models.recipes import finetune_boxes as recipe
+from models.recipes.box_set import BoxSet
 from models.recipes.find_boxes import find_boxes
 from models.recipes.finetune import Finetuned
 from models.recipes.finetune_boxes import finetune_boxes
-from models.recipes.teach_boxes import BoxSet, BoxTeaching, losses_of
+from models.recipes.teach_boxes import BoxTeaching, losses_of
 from tests.unit.models.detection.drawn import box_set, drawn, tiny
 
 CPU = torch.device("cpu")

@@ -18,8 +18,9 @@ from models.detection.matching import label
 from models.detection.recalibration import RecalibratedConvolution
 from models.detection.slots import Layout
 from models.errors import ModelError, NotEnoughLabels, ShapeError
+from models.recipes.box_set import trunk_maps
 from models.recipes.recalibrate_detector import recalibrate_detector
-from models.recipes.train_detector import train_detector, trunk_maps
+from models.recipes.train_detector import train_detector
 from models.types import Examples
 from tests.unit.models.detection.drawn import NAMES, drawn, tiny
 
