@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from backend.review import LabelReview
     from models.class_metrics import ClassFigures, ClassMetrics
     from models.detection.coco import BoxFigures, BoxMetrics
-    from models.recipes.finetune_backbone import Outcome
+    from models.recipes.finetune_outcome import Outcome
 
 _MOST_CLASSES = 30
 

@@ -24,7 +24,7 @@ from models.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from models.backbones import Backbone
-    from models.recipes.finetune_backbone import Outcome
+    from models.recipes.finetune_outcome import Outcome
 
 logger = logging.getLogger(__name__)
 

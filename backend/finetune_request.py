@@ -26,7 +26,7 @@ from models.tasks import class_counts
 from models.tasks.base import CLASSIFICATION
 
 if TYPE_CHECKING:
-    from models.recipes.finetune_backbone import Outcome
+    from models.recipes.finetune_outcome import Outcome
 
 _POLL_S = 0.3
 
@@ -268,7 +268,7 @@ def follow(
 
 def outcome_of(run: Finetune) -> Outcome | None:
     """Everything that a training and its judgement came to; None where they did not end."""
-    from models.recipes.finetune_backbone import Outcome
+    from models.recipes.finetune_outcome import Outcome
 
     try:
         return Outcome.model_validate_json((run.path / "outcome.json").read_bytes())
@@ -278,7 +278,7 @@ def outcome_of(run: Finetune) -> Outcome | None:
 
 def outcome_of_asked(asked: FinetuneAsked) -> Outcome | None:
     """The outcome in an answer, as the recipe made it."""
-    from models.recipes.finetune_backbone import Outcome
+    from models.recipes.finetune_outcome import Outcome
 
     return Outcome.model_validate(asked.outcome) if asked.outcome is not None else None
 

@@ -9,63 +9,37 @@ resumes to the same candidate and the same verdict.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.backbones import Backbone
 from models.class_metrics import ClassMetrics
 from models.config import FinetuneConfig
-from models.errors import CorruptVersion, Diverged, NotEnoughLabels, ShapeError
+from models.errors import Diverged, NotEnoughLabels, ShapeError
 from models.files import write_text
-from models.held_out_split import validation
 from models.recipes.cross_validate import FOLDS, OutOfFold, cross_validate, said_of, train
 from models.recipes.evaluate import pictures_of
 from models.recipes.finetune import Finetuned
+from models.recipes.finetune_outcome import (
+    REVIEW,
+    Outcome,
+    kept_candidate,
+    outcome_of,
+    validation_of,
+    with_counts,
+)
 from models.recipes.incumbent import Incumbent
 from models.recipes.judge_finetune import Compared, Verdict, judge_finetune, refuse, too_few
 from models.recipes.labeled_pictures import BoolArray, LabeledPictures
 from models.recipes.new_head import trained
 from models.recipes.review_labels import review_labels
-from models.recipes.stage_files import claim
 from models.types import IntArray, Progress, no_progress
 
-logger = logging.getLogger(__name__)
-
-CANDIDATE, VERDICT, OUTCOME, REVIEW = "candidate", "verdict.json", "outcome.json", "review.json"
 _FROZEN = "frozen.safetensors"
-#: What decides where and how often, not what comes out.
-NO_MATTER = {"device", "checkpoint_every_s"}
-
-
-class Outcome(BaseModel):
-    """What came of a fine-tune (``outcome.json``).
-
-    Attributes:
-        verdict: whether the candidate takes the incumbent's place.
-        strategy: a name of ``models.rebalancing.STRATEGIES``.
-        examples: labels that the candidate learned from.
-        epochs: that its training took; 0 where it diverged.
-        seconds: of its training, over all tries; 0 where it diverged.
-        candidate: its fingerprint; None where the training diverged and there is none.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    verdict: Verdict
-    strategy: str
-    examples: int
-    epochs: int = 0
-    seconds: float = 0.0
-    candidate: str | None = None
 
 
 def finetune_backbone(
@@ -125,15 +99,14 @@ def finetune_backbone(
         seen=np.asarray(seen, dtype=bool),
         validation=validation_of(numbers, held_out, config),
     )
-    claim(run_dir, _digest(backbone, labels, config, seed))
-    before = finished(run_dir)
-    if before is not None:
-        return before
-    outcome = _Run(backbone, labels, config, run_dir, seed, progress).outcome()
-    write_text(run_dir / OUTCOME, outcome.model_dump_json(indent=1))
-    write_text(run_dir / VERDICT, outcome.verdict.model_dump_json(indent=1))
-    logger.info("fine-tune in %s: %s", run_dir, "; ".join(outcome.verdict.reasons))
-    return outcome
+    return outcome_of(
+        run_dir,
+        lambda: _Run(backbone, labels, config, run_dir, seed, progress).outcome(),
+        incumbent=backbone.fingerprint,
+        labels=labels,
+        config=config,
+        seed=seed,
+    )
 
 
 class _Run:
@@ -176,10 +149,10 @@ class _Run:
             verdict, folded = self._judge(said_of(candidate, labels, labels.judged))
             self._review(candidate, tuned, folded)
         except Diverged as error:
-            return about.model_copy(update={"verdict": self._with_counts(refuse((str(error),)))})
+            return about.model_copy(update={"verdict": with_counts(refuse((str(error),)), labels)})
         return about.model_copy(
             update={
-                "verdict": self._with_counts(verdict),
+                "verdict": with_counts(verdict, labels),
                 "epochs": tuned.epochs,
                 "seconds": tuned.seconds,
                 "candidate": candidate.fingerprint,
@@ -188,15 +161,12 @@ class _Run:
 
     def _kept(self, tuned: Finetuned, start: Backbone) -> Backbone:
         """The candidate as it lies on the disk, which is what will be served."""
-        folder, device = self.run_dir / CANDIDATE, self.config.device
-        if folder.exists():
-            try:
-                return Backbone.load(folder, device=device)
-            except CorruptVersion as error:
-                logger.warning("%s; it is made again", error)
-                shutil.rmtree(folder)
-        trained(tuned.network, start, device=device).save(folder)
-        return Backbone.load(folder, device=device)
+        device = self.config.device
+        return kept_candidate(
+            self.run_dir,
+            lambda: trained(tuned.network, start, device=device),
+            lambda folder: Backbone.load(folder, device=device),
+        )
 
     def _judge(self, candidate: NDArray[np.float64]) -> tuple[Verdict, OutOfFold | None]:
         """Compare by held-out examples, and by others where these do not suffice.
@@ -266,17 +236,6 @@ class _Run:
         )
         write_text(path, review.model_dump_json(indent=1))
 
-    def _with_counts(self, verdict: Verdict) -> Verdict:
-        counts = self.labels.counts(self.labels.judged)
-        return verdict.model_copy(
-            update={
-                "held_out": int(counts.sum()),
-                "held_out_by_class": dict(
-                    zip(self.labels.class_names, counts.tolist(), strict=True)
-                ),
-            }
-        )
-
     def _told(self, number: int) -> Progress:
         """Who is told of one training, as a part of all."""
 
@@ -298,29 +257,3 @@ def _comparison(labels: LabeledPictures) -> tuple[tuple[str, ...], Compared]:
     if not by_held_out:
         return (), "held-out"
     return (by_all, "nothing") if by_all else (by_held_out, "cross-validation")
-
-
-def validation_of(ids: IntArray, held_out: BoolArray, config: FinetuneConfig) -> BoolArray:
-    """(N,) which examples stop the training early; none where it is not stopped."""
-    if not config.patience or len(ids) != len(held_out):  # what does not fit is refused later
-        return np.zeros(len(ids), dtype=bool)
-    return validation(ids) & ~held_out
-
-
-def _digest(backbone: Backbone, labels: LabeledPictures, config: FinetuneConfig, seed: int) -> str:
-    about = config.model_dump(mode="json", exclude=NO_MATTER)
-    words = [backbone.fingerprint, labels.digest(), seed, about]
-    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
-
-
-def finished(run_dir: Path) -> Outcome | None:
-    """The outcome of a run that came to its end, and whose candidate is still there."""
-    if not (run_dir / VERDICT).exists():
-        return None
-    try:
-        outcome = Outcome.model_validate_json((run_dir / OUTCOME).read_bytes())
-    except (OSError, ValidationError) as error:
-        logger.warning("the outcome in %s is of no use, it is judged again: %s", run_dir, error)
-        return None
-    there = outcome.candidate is None or (run_dir / CANDIDATE).exists()
-    return outcome if there else None

@@ -7,10 +7,6 @@ is by held-out pictures alone: where these say nothing of a rare class, nothing 
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
-import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,31 +18,26 @@ from models.backbones.detector import Detector
 from models.config import FinetuneConfig
 from models.detection.boxes import Boxes
 from models.detection.coco import BoxMetrics, box_metrics
-from models.errors import CorruptVersion, Diverged, ShapeError
+from models.errors import Diverged, ShapeError
 from models.files import write_text
 from models.recipes.box_set import BoxSet
 from models.recipes.boxed_pictures import BoolArray, BoxedPictures
 from models.recipes.detector_classes import with_classes
 from models.recipes.find_boxes import find_boxes
 from models.recipes.finetune import Finetuned
-from models.recipes.finetune_backbone import (
-    CANDIDATE,
-    NO_MATTER,
-    OUTCOME,
-    REVIEW,
-    VERDICT,
-    Outcome,
-    finished,
-    validation_of,
-)
 from models.recipes.finetune_boxes import finetune_boxes
+from models.recipes.finetune_outcome import (
+    REVIEW,
+    Outcome,
+    kept_candidate,
+    outcome_of,
+    validation_of,
+    with_counts,
+)
 from models.recipes.judge_boxes import judge_boxes, too_few_boxes
 from models.recipes.judge_finetune import Verdict, refuse
 from models.recipes.review_boxes import review_boxes
-from models.recipes.stage_files import claim
 from models.types import IntArray, Progress, no_progress
-
-logger = logging.getLogger(__name__)
 
 
 def finetune_detector(
@@ -103,15 +94,14 @@ def finetune_detector(
         seen=np.asarray(seen, dtype=bool),
         validation=validation_of(numbers, held_out, config),
     )
-    claim(run_dir, _digest(detector, labels, config, seed))
-    before = finished(run_dir)
-    if before is not None:
-        return before
-    outcome = _Run(detector, labels, config, run_dir, seed, progress).outcome()
-    write_text(run_dir / OUTCOME, outcome.model_dump_json(indent=1))
-    write_text(run_dir / VERDICT, outcome.verdict.model_dump_json(indent=1))
-    logger.info("fine-tune in %s: %s", run_dir, "; ".join(outcome.verdict.reasons))
-    return outcome
+    return outcome_of(
+        run_dir,
+        lambda: _Run(detector, labels, config, run_dir, seed, progress).outcome(),
+        incumbent=detector.fingerprint,
+        labels=labels,
+        config=config,
+        seed=seed,
+    )
 
 
 def boxes_found(
@@ -182,7 +172,7 @@ class _Run:
                 progress=self.progress,
             )
         except Diverged as error:
-            return about.model_copy(update={"verdict": self._with_counts(refuse((str(error),)))})
+            return about.model_copy(update={"verdict": with_counts(refuse((str(error),)), labels)})
         candidate = self._kept(tuned, start)
         verdict = self._judge(candidate)
         if not (self.run_dir / REVIEW).exists():
@@ -191,7 +181,7 @@ class _Run:
             write_text(self.run_dir / REVIEW, review.model_dump_json(indent=1))
         return about.model_copy(
             update={
-                "verdict": self._with_counts(verdict),
+                "verdict": with_counts(verdict, labels),
                 "epochs": tuned.epochs,
                 "seconds": tuned.seconds,
                 "candidate": candidate.fingerprint,
@@ -220,17 +210,13 @@ class _Run:
 
     def _kept(self, tuned: Finetuned, start: Detector) -> Detector:
         """The candidate as it lies on the disk, which is what will be served."""
-        folder, device = self.run_dir / CANDIDATE, self.config.device
-        if folder.exists():
-            try:
-                return Detector.load(folder, device=device)
-            except CorruptVersion as error:
-                logger.warning("%s; it is made again", error)
-                shutil.rmtree(folder)
-        network = start.network  # trained in place
+        device, network = self.config.device, start.network  # trained in place
         assert tuned.network is network
-        Detector(network, spec=start.spec, recipe=start.recipe, device=device).save(folder)
-        return Detector.load(folder, device=device)
+        return kept_candidate(
+            self.run_dir,
+            lambda: Detector(network, spec=start.spec, recipe=start.recipe, device=device),
+            lambda folder: Detector.load(folder, device=device),
+        )
 
     def _judge(self, candidate: Detector) -> Verdict:
         labels, judged = self.labels, self.labels.judged
@@ -248,19 +234,3 @@ class _Run:
         if few:
             return refuse(few, before=before, after=after)
         return judge_boxes(before, after)
-
-    def _with_counts(self, verdict: Verdict) -> Verdict:
-        counts = self.labels.counts(self.labels.judged)
-        names = self.labels.class_names
-        return verdict.model_copy(
-            update={
-                "held_out": int(counts.sum()),
-                "held_out_by_class": dict(zip(names, counts.tolist(), strict=True)),
-            }
-        )
-
-
-def _digest(detector: Detector, labels: BoxedPictures, config: FinetuneConfig, seed: int) -> str:
-    about = config.model_dump(mode="json", exclude=NO_MATTER)
-    words = [detector.fingerprint, labels.digest(), seed, about]
-    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()

@@ -17,11 +17,14 @@ from sklearn.datasets import load_digits
 from models.backbones import Backbone, BackboneSpec, load_backbone
 from models.config import FinetuneConfig
 from models.errors import ConfigError, NotEnoughLabels, ShapeError
+from models.files import write_text
 from models.held_out_split import validation
 from models.networks.cosine_head import CosineLinear, last_linear
 from models.recipes import finetune_backbone as recipe
+from models.recipes import finetune_outcome
 from models.recipes.evaluate import embed_pictures, evaluate, pictures_of
-from models.recipes.finetune_backbone import Outcome, finetune_backbone
+from models.recipes.finetune_backbone import finetune_backbone
+from models.recipes.finetune_outcome import Outcome
 from models.recipes.judge_finetune import Verdict
 from models.recipes.new_head import with_new_head
 from models.recipes.review_labels import Review
@@ -337,12 +340,10 @@ def test_a_run_killed_while_it_trains_resumes_to_the_same(
 
 
 def _die_writing(name: str) -> Callable[[Path, str], None]:
-    write = recipe.write_text
-
     def write_or_die(target: Path, text: str) -> None:
         if target.name == name:
             raise _KilledError
-        write(target, text)
+        write_text(target, text)
 
     return write_or_die
 
@@ -357,7 +358,8 @@ def test_a_run_killed_between_stages_resumes_to_the_same(
 ) -> None:
     world = _world(held_out_eights=3)
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "write_text", _die_writing(name))
+        for module in (recipe, finetune_outcome):
+            patch.setattr(module, "write_text", _die_writing(name))
         with pytest.raises(_KilledError):
             world.run(small, tmp_path, config=SHORT)
     assert (tmp_path / "candidate").is_dir()

@@ -17,8 +17,8 @@ from models.detection.coco import BoxMetrics
 from models.errors import ConfigError, NotEnoughLabels, ShapeError
 from models.recipes import finetune_detector as recipe
 from models.recipes.detector_classes import with_classes
-from models.recipes.finetune_backbone import Outcome
 from models.recipes.finetune_detector import finetune_detector
+from models.recipes.finetune_outcome import Outcome
 from models.recipes.review_labels import Review
 from tests.unit.models.detection.drawn import NAMES, drawn, tiny
 
