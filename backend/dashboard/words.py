@@ -46,6 +46,11 @@ def ago(when: datetime | None) -> str:
     return f"{words} ago" if seconds >= 0 else f"in {words}"
 
 
+def due(when: datetime) -> str:
+    """When something is done that waits for its time."""
+    return "soon" if when <= datetime.now(UTC) else ago(when)
+
+
 def duration(seconds: float) -> str:
     """Seconds, minutes, hours or days."""
     for unit, name in ((86400, "days"), (3600, "h"), (60, "min")):
@@ -66,6 +71,7 @@ FILTERS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "figure": figure,
         "amount": amount,
         "ago": ago,
+        "due": due,
         "duration": duration,
         "moment": moment,
     }
