@@ -18,7 +18,7 @@ from werkzeug.exceptions import NotFound
 
 from backend.dashboard import figures
 from backend.dashboard.actions import act, said_after
-from backend.dashboard.plotly_js import packed_plotly, plotly_version
+from backend.dashboard.plotly_js import packed_plotly, plotly_version, style_ids
 from backend.dashboard.protection import (
     COOKIE,
     FIELD,
@@ -195,6 +195,7 @@ def _page(template: str, **shown: object) -> Response:
         may_act=_guarded(),
         figures=figures,
         plotly_version=plotly_version(),
+        style_ids=style_ids,
     )
     response = make_response(text)
     if new:
