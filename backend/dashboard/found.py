@@ -1,14 +1,21 @@
-"""Rare labels found over labels given, against what random order would have found."""
+"""Rare labels found over labels given, against what random order would have found.
+
+Both begin at the first round: labels from before our queue are nobody's merit. How rare the rare
+are is told by the random control slice where there is one (what was found since and what is left,
+of the pool); else by the labels that our queue did not choose. Where people picked the first of
+those by hand, that is too much, and random order looks better than it is.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from backend.reports import ProjectReport, RoundEntry
+from backend.reports import ProjectReport, RareEstimate, RoundEntry
 
 Item = TypeVar("Item")
 
@@ -22,31 +29,31 @@ class FoundCurve(BaseModel):
 
     Attributes:
         name: of the class; empty for all together.
+        begun: labels that were there at the first point.
         found: images with it among the first labels, point by point of the panel.
-        prevalence: share of the labels that our queue did not choose; low, high: a 95 % interval
-            of the true share (Wilson's). None where there is no such label.
+        prevalence: share of images with it; low, high: a 95 % interval. None where nothing tells.
     """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
+    begun: int
     found: tuple[int, ...]
     prevalence: float | None = None
     low: float | None = None
     high: float | None = None
 
     def expected(self, labels: int) -> tuple[float, float, float] | None:
-        """What random order finds with so many labels: the likely number and its interval."""
+        """What random order has found with so many labels: the likely number and its interval."""
         if self.prevalence is None or self.low is None or self.high is None:
             return None
-        return self.prevalence * labels, self.low * labels, self.high * labels
+        first, more = self.found[0], labels - self.begun
+        return first + self.prevalence * more, first + self.low * more, first + self.high * more
 
     def times(self, labels: int) -> float | None:
-        """How many times as many as random order were found; None where that is not known."""
-        expected = self.expected(labels)
-        if expected is None or not expected[0] or not self.found:
-            return None
-        return self.found[-1] / expected[0]
+        """How many times as many as by random order were found since; None where nothing tells."""
+        by_chance = (self.prevalence or 0.0) * (labels - self.begun)
+        return (self.found[-1] - self.found[0]) / by_chance if by_chance else None
 
 
 class FoundPanel(BaseModel):
@@ -54,13 +61,14 @@ class FoundPanel(BaseModel):
 
     Attributes:
         labels: labels given, point by point, ascending.
-        unchosen: labels that the expectation is from.
+        by_control: how rare the rare are is told by the control slice; else by ``unchosen`` labels.
     """
 
     model_config = ConfigDict(frozen=True)
 
     labels: tuple[int, ...] = ()
     curves: tuple[FoundCurve, ...] = ()
+    by_control: bool = False
     unchosen: int = 0
 
     @property
@@ -81,21 +89,28 @@ def found_panel(
             class by class.
     """
     entries = [entry for _, entry in thinned(_points(history))]
-    curves = [_curve("", [entry.rare_found for entry in entries], report.unchosen_rare, report)]
+    if not entries or not report.tail:
+        return FoundPanel(unchosen=report.unchosen)
+    left = report.rare_left
+    curves = [
+        _curve("", entries, [one.rare_found for one in entries], left.total, report.unchosen_rare)
+    ]
     by_class = [entry.images_by_class if boxes else entry.labels_by_class for entry in entries]
     if len(report.tail) > 1 and not (boxes and {} in by_class):
         curves += [
             _curve(
                 name,
+                entries,
                 [counts.get(name, 0) for counts in by_class],
+                left.by_class.get(name),
                 report.unchosen_by_class.get(name, 0),
-                report,
             )
             for name in report.tail[:_MOST_CLASSES]
         ]
     return FoundPanel(
         labels=tuple(_labels(entry) for entry in entries),
-        curves=tuple(curves) if entries and report.tail else (),
+        curves=tuple(_with_prevalence(one, report) for one in curves),
+        by_control=left.total is not None and left.tasks > 0,
         unchosen=report.unchosen,
     )
 
@@ -134,10 +149,38 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
-def _curve(name: str, found: Sequence[int], hits: int, report: ProjectReport) -> FoundCurve:
-    if not report.unchosen:
-        return FoundCurve(name=name, found=tuple(found))
-    low, high = wilson(hits, report.unchosen)
-    return FoundCurve(
-        name=name, found=tuple(found), prevalence=hits / report.unchosen, low=low, high=high
-    )
+@dataclass(frozen=True)
+class _Counted:
+    """A curve's points, and what may tell how rare its class is."""
+
+    name: str
+    labels: tuple[int, int]  # at the first point and at the last
+    found: tuple[int, ...]
+    left: RareEstimate | None
+    hits: int
+
+
+def _curve(
+    name: str,
+    entries: Sequence[RoundEntry],
+    found: Sequence[int],
+    left: RareEstimate | None,
+    hits: int,
+) -> _Counted:
+    ends = _labels(entries[0]), _labels(entries[-1])
+    return _Counted(name, ends, tuple(found), left, hits)
+
+
+def _with_prevalence(one: _Counted, report: ProjectReport) -> FoundCurve:
+    begun, now = one.labels
+    curve = FoundCurve(name=one.name, begun=begun, found=one.found)
+    if one.left is not None and report.rare_left.tasks:
+        pool = now - begun + report.rare_left.tasks
+        since = one.found[-1] - one.found[0]
+        shares = [(since + left) / pool for left in (one.left.likely, one.left.low, one.left.high)]
+    elif report.unchosen:
+        shares = [one.hits / report.unchosen, *wilson(one.hits, report.unchosen)]
+    else:
+        return curve
+    likely, low, high = (min(1.0, max(0.0, share)) for share in shares)
+    return curve.model_copy(update={"prevalence": likely, "low": low, "high": high})

@@ -103,8 +103,8 @@ def test_a_project_page_has_every_panel(browser: FlaskClient, kept: Kept) -> Non
     text = browser.get("/project/1").text
     for words in (
         "squares",
-        "5.0</td>",  # times as many as random order
-        "2.0 (0.4 to 10)",
+        "9.0</td>",  # times as many as random order
+        "2.0 (1.2 to 6.2)",
         "18 %",
         "fit: 3 of 10 new labels",
         "a problem with rare",

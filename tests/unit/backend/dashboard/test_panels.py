@@ -18,7 +18,7 @@ from backend.dashboard.review import review_panel
 from backend.dashboard.words import amount, duration, figure, share
 from backend.mirror import Mirror, MirroredTask
 from backend.projects import ProgressNote, ProjectStore
-from backend.reports import ProjectReport, RoundEntry
+from backend.reports import ProjectReport, RareEstimate, RareLeftReport, RoundEntry
 from backend.settings import Settings
 from tests.unit.backend.dashboard.kept import EVIL, T0, Kept, png
 
@@ -70,8 +70,25 @@ def test_found_against_random_order(kept: Kept) -> None:
     assert panel.labels == (50, 75, 100)
     (curve,) = panel.curves
     assert curve.found == (1, 6, 10)
-    assert curve.expected(100) == pytest.approx((2.0, 0.353, 10.50), abs=0.01)
-    assert curve.times(100) == pytest.approx(5)
+    # One was there before the queue; of 50 more labels random order finds 50 times 1/50.
+    assert curve.expected(50) == (1, 1, 1)
+    assert curve.expected(100) == pytest.approx((2.0, 1.18, 6.25), abs=0.01)
+    assert curve.times(100) == pytest.approx(9)
+    assert not panel.by_control
+
+
+def test_the_control_slice_tells_better_how_rare_they_are(kept: Kept) -> None:
+    some = RareEstimate(likely=7, low=3, high=15)
+    left = RareLeftReport(tasks=350, total=some, by_class={"rare": some})
+    kept.report(rare_left=left, tail=("rare", "common"))
+    panel = found_panel(history(kept), report(kept))
+    assert panel.by_control
+    all_, rare, common = panel.curves
+    # 9 found since and 7 left, of the 400 tasks that the pool had then.
+    assert all_.prevalence == rare.prevalence == 16 / 400
+    assert all_.expected(100) == pytest.approx((3.0, 2.5, 4.0))
+    assert all_.times(100) == pytest.approx(4.5)
+    assert common.prevalence == 0.7  # the slice says nothing of it
 
 
 def test_each_rare_class_has_a_curve_of_its_own(kept: Kept) -> None:
