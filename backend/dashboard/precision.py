@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from backend.reports import ProjectReport, RoundEntry
+from backend.reports import RoundEntry
 
 _MOST = 60
 
@@ -38,7 +38,7 @@ class PrecisionPanel(BaseModel):
     random: float | None = None
 
 
-def precision_panel(history: Sequence[RoundEntry], report: ProjectReport) -> PrecisionPanel:
+def precision_panel(history: Sequence[RoundEntry], *, random: float | None) -> PrecisionPanel:
     """Read them off the rounds: a round that published tells of the queue before its own."""
     found: dict[str, QueuePrecision] = {}
     serving, version = "", ""
@@ -56,5 +56,5 @@ def precision_panel(history: Sequence[RoundEntry], report: ProjectReport) -> Pre
         serving, version = entry.publication, entry.version
     return PrecisionPanel(
         queues=tuple(found.values())[-_MOST:],
-        random=report.unchosen_rare / report.unchosen if report.unchosen else None,
+        random=random,
     )

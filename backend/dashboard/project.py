@@ -78,6 +78,8 @@ def project_page(settings: Settings, project_id: int) -> ProjectPage:
     own = effective(settings, store)
     history = store.history(RoundEntry)
     boxes = sync.task == DETECTION
+    found = found_panel(history, known, boxes=boxes)
+    by_chance = found.curves[0].prevalence if found.curves else None
     wish = Finetunes(store).wish
     return ProjectPage(
         status=status,
@@ -85,8 +87,10 @@ def project_page(settings: Settings, project_id: int) -> ProjectPage:
         looked=report is not None,
         boxes=boxes,
         classes=classes_panel(known, sync.classes, boxes=boxes, threshold=own.tail_threshold),
-        found=found_panel(history, known, boxes=boxes),
-        precision=precision_panel(history, known),
+        found=found,
+        precision=precision_panel(
+            history, random=found.curves[0].prevalence if found.curves else None
+        ),
         versions=list_versions(settings, project_id),
         finetunes=finetune_cards(store),
         finetuning=own.finetune != "off",

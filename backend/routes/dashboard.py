@@ -126,7 +126,7 @@ def action(project_id: int, name: str) -> Response:
             "buttons need a login: set BASIC_AUTH_USER and BASIC_AUTH_PASS, also in the "
             "connection's settings in Label Studio, or use the command line"
         )
-    check_origin(request.headers, {request.host, urlsplit(made.settings.url).netloc})
+    check_origin(request.headers, _own_hosts())
     _sessions().check(request.cookies.get(COOKIE, ""), request.form.get(FIELD, ""))
     act(made.jobs, made.settings, project_id, name, request.form.get("version", ""))
     response = Response(status=303)
@@ -218,6 +218,12 @@ def _store(project_id: int) -> ProjectStore:
 def _guarded() -> bool:
     """Whether a login guards us: only then pictures are shown and buttons work."""
     return services().settings.basic_auth is not None
+
+
+def _own_hosts() -> set[str]:
+    """Names and ports that are ours: the one that was asked for, and the one that is set."""
+    own = urlsplit(services().settings.own_url).netloc
+    return {request.host, own} if own else {request.host}
 
 
 def _sessions() -> Sessions:

@@ -107,6 +107,8 @@ def test_a_form_without_the_token_is_refused(
         {"Origin": "http://localhost:81"},
         {"Origin": "ftp://localhost"},
         {"Origin": "http://["},
+        {"Origin": "http://"},
+        {"Origin": "http://localhost:9090"},
         {"Referer": "http://evil.test/http://localhost"},
         {"Origin": "http://localhost", "Sec-Fetch-Site": "cross-site"},
         {"Origin": "http://localhost", "Sec-Fetch-Site": "same-site"},

@@ -142,7 +142,7 @@ def test_of_nothing_the_interval_is_everything() -> None:
 
 
 def test_precision_of_each_queue_is_its_last_word(kept: Kept) -> None:
-    panel = precision_panel(history(kept), report(kept))
+    panel = precision_panel(history(kept), random=0.02)
     (queue,) = panel.queues
     # The third round published: what it says is still of the queue before its own.
     assert (queue.publication, queue.labeled, queue.rare) == ("a-v0001-1", 50, 9)
@@ -153,7 +153,7 @@ def test_precision_of_each_queue_is_its_last_word(kept: Kept) -> None:
 
 def test_a_queue_that_is_served_counts_too(kept: Kept) -> None:
     after = history(kept)[2].model_copy(update={"seconds": {}, "queue_labeled": 4, "queue_rare": 1})
-    panel = precision_panel([*history(kept), after], report(kept))
+    panel = precision_panel([*history(kept), after], random=None)
     assert [(one.publication, one.labeled) for one in panel.queues] == [
         ("a-v0001-1", 50),
         ("a-v0002-2", 4),
@@ -283,7 +283,7 @@ def test_a_project_nobody_looked_at_has_a_page(guarded: Settings, store: Project
 
 def test_figures_are_plain_and_their_words_no_markup(kept: Kept) -> None:
     panel = precision_panel(
-        [one.model_copy(update={"version": EVIL}) for one in history(kept)], report(kept)
+        [one.model_copy(update={"version": EVIL}) for one in history(kept)], random=0.1
     )
     assert "<script" not in str(precision_figure(panel))
     panel_found = found_panel(history(kept), report(kept))
