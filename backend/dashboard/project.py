@@ -88,9 +88,7 @@ def project_page(settings: Settings, project_id: int) -> ProjectPage:
         boxes=boxes,
         classes=classes_panel(known, sync.classes, boxes=boxes, threshold=own.tail_threshold),
         found=found,
-        precision=precision_panel(
-            history, random=found.curves[0].prevalence if found.curves else None
-        ),
+        precision=precision_panel(history, random=by_chance),
         versions=list_versions(settings, project_id),
         finetunes=finetune_cards(store),
         finetuning=own.finetune != "off",
