@@ -6,6 +6,7 @@ import gzip
 import json
 
 import pytest
+from flask import url_for
 from flask.testing import FlaskClient
 
 from backend.app import create_app
@@ -39,6 +40,24 @@ def test_nothing_is_shown_without_the_login(anyone: FlaskClient, kept: Kept, pat
     response = anyone.get(path, headers={"Accept": "text/html"})
     assert response.status_code == 401
     assert "squares" not in response.text
+
+
+def test_no_route_is_forgotten(guarded: Settings) -> None:
+    app = create_app(guarded, Jobs(guarded))
+    client = app.test_client()
+    values = {"project_id": 1, "task_id": 5, "name": "pause", "version": "1", "job": "1-0.5"}
+    asked = 0
+    with app.test_request_context():
+        rules = [
+            (method, url_for(rule.endpoint, **{name: values[name] for name in rule.arguments}))
+            for rule in app.url_map.iter_rules()
+            for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}
+        ]
+    for method, path in rules:
+        if path != "/health":
+            assert client.open(path, method=method).status_code == 401, path
+            asked += 1
+    assert asked > 15
 
 
 @pytest.mark.parametrize("path", [*PAGES, *FILES])
