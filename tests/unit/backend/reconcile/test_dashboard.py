@@ -14,11 +14,12 @@ from backend.dashboard.project import project_page
 from backend.jobs import Jobs
 from backend.labelstudio.event_hook import authorization_header
 from backend.pinning import pinned
+from backend.reports import RoundEntry
 from backend.settings import Settings
 from tests.unit.backend.dashboard.kept import OURS, PASSWORD, USER, token_of
 from tests.unit.backend.dashboard.markup import Page
 from tests.unit.backend.reconcile.boxes import boxes_project, boxes_starter
-from tests.unit.backend.reconcile.rounds import Say, run
+from tests.unit.backend.reconcile.rounds import Say, report, run
 from tests.unit.backend.reconcile.squares import Service, begin_squares
 
 
@@ -47,14 +48,14 @@ def test_the_loops_own_files_fill_the_page(squares: Service) -> None:
     page = project_page(squares.settings, 1)
     assert page.found.labels == (24, 27)
     (curve,) = page.found.curves
-    report = squares.report
+    known = squares.report
     assert curve.found[0] == 2
-    assert report.unchosen == 24
-    assert report.unchosen_rare == report.unchosen_by_class["blue"] == 2
+    assert known.unchosen == 24
+    assert known.unchosen_rare == known.unchosen_by_class["blue"] == 2
     assert curve.expected(27) == pytest.approx((2.25, 2.07, 2.78), abs=0.01)
     (queue,) = page.precision.queues
     assert (queue.version, queue.labeled) == ("v0001", 3)
-    assert queue.rare == report.labels_by_class["blue"] - 2
+    assert queue.rare == known.labels_by_class["blue"] - 2
     text = browser_of(squares.settings).get("/project/1").text
     assert Page(text).problems == []
     assert "Activate v0001" in text
@@ -93,6 +94,11 @@ def test_a_project_of_boxes(tmp_path: Path, clean_environment: None) -> None:
         > sum(row.images or 0 for row in page.classes.rows)
         > 0
     )
+    known = report(store)
+    (entry,) = store.history(RoundEntry)
+    assert entry.images_by_class == known.images_by_class == known.unchosen_by_class
+    assert known.unchosen == sum(known.labels_by_origin.values())
+    assert known.unchosen_rare >= 1
     client = browser_of(reconciler.settings)
     text = client.get("/project/1").text
     assert Page(text).problems == []
