@@ -12,7 +12,7 @@ from backend.errors import BackendError
 from backend.jobs import Jobs
 from backend.marks import Marks
 from backend.metrics import Metrics
-from backend.routes import ml_api, operations
+from backend.routes import dashboard, ml_api, operations
 from backend.routes.services import Services, install
 from backend.scoring import Scoring
 from backend.security import require_basic_auth
@@ -30,6 +30,7 @@ def create_app(settings: Settings, jobs: Jobs, *, scoring: Scoring | None = None
     furnish(app, made)
     app.register_blueprint(ml_api.blueprint)
     app.register_blueprint(operations.blueprint)
+    app.register_blueprint(dashboard.blueprint)
     return app
 
 

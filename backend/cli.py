@@ -128,15 +128,27 @@ def disconnect(project: Project, dry_run: DryRun = False, json: Json = False) ->
 
 
 @app.command()
-def status(project: AnyProject = None, json: Json = False) -> None:
+def status(
+    project: AnyProject = None,
+    json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it again every two seconds until Ctrl-C.")
+    ] = False,
+) -> None:
     """Tell what is, what the loop does now, what comes next and why not yet."""
     from backend.status import service_status
 
+    if watch and json:
+        fail("--watch and --json do not go together; call --json as often as you like", code=2)
     with clear_errors():
         found = service_status(read_settings(), project)
         if project is not None and not found.projects:
             fail(f"project {project} is not connected; `rarefirst status` lists those that are")
-        if json:
+        if watch:
+            from backend.cli_watch import watch as watch_status
+
+            watch_status(read_settings(), project, console=cli_tables.out())
+        elif json:
             print_json(found)
         else:
             cli_tables.out().print(cli_tables.status_table(found, list_images=project is not None))

@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from backend.dashboard.words import duration
 from backend.reports import RareLeftReport
 from backend.status import ProjectStatus, ServiceStatus, UnreadableImage
 
@@ -68,6 +69,8 @@ def _project(status: ProjectStatus) -> Table:
     doing = status.doing
     if status.total:
         doing += f", {status.done} of {status.total}"
+    if status.left_s is not None:
+        doing += f", about {duration(status.left_s)} left"
     table.add_row("Label Studio", status.label_studio)
     table.add_row("now", "paused" if status.paused else doing)
     table.add_row("next", status.next)

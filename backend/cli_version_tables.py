@@ -13,8 +13,9 @@ from rich.text import Text
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backend.compare_versions import Comparison, OrderLikeness, Pair
+    from backend.compare_versions import Comparison, OrderLikeness
     from backend.served_queue import ServedQueue
+    from backend.version_differences import Pair
     from backend.versions import Activated, VersionDetail, VersionList, VersionRow
 
 #: Figures of a fit that tell versions apart at a glance.

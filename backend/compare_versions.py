@@ -6,12 +6,11 @@ read, nothing is written, and Label Studio is not asked.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict
 
 from backend.mirror import FeatureTable, TaskTable
 from backend.mirror_reader import MirrorReader
@@ -19,10 +18,10 @@ from backend.project_settings import effective
 from backend.projects import ProjectStores
 from backend.reconcile.context import shown
 from backend.reconcile.frozen_models import known_state
-from backend.reconcile.made_with import KEY
 from backend.reconcile.order import draw_of, window
 from backend.reconcile.state import LabelSnapshot
 from backend.settings import Settings
+from backend.version_differences import LabelDifference, Pair, config_of, label_difference, pairs
 from backend.versions import VersionFolder, VersionRow, frozen_model_of
 from models.errors import ModelError
 from models.recipes.load_miner import load_miner
@@ -30,36 +29,6 @@ from models.registry import Version
 from models.types import FloatArray, RankedQueue
 
 _FIRST = (10, 50)
-
-
-class Pair(BaseModel):
-    """One thing that can be told of both; None where one lacks it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    a: JsonValue = None
-    b: JsonValue = None
-
-    @property
-    def same(self) -> bool:
-        """Whether both say the same."""
-        return self.a == self.b
-
-
-class LabelDifference(BaseModel):
-    """Labels of ``b``'s snapshot against those of ``a``'s, counted.
-
-    Attributes:
-        added, removed: by class, of boxes by the classes of an image.
-        changed: by ``from -> to``.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    added: dict[str, int] = Field(default_factory=dict)
-    removed: dict[str, int] = Field(default_factory=dict)
-    changed: dict[str, int] = Field(default_factory=dict)
-    same: int = 0
 
 
 class Overlap(BaseModel):
@@ -123,26 +92,13 @@ def compare_versions(settings: Settings, project_id: int, a: str, b: str) -> Com
         project=project_id,
         a=folder.row(first),
         b=folder.row(second),
-        metrics=_pairs(first.card.metrics, second.card.metrics),
-        config=_pairs(_config(first), _config(second)),
-        frozen_model=_pairs(frozen_model_of(store, first), frozen_model_of(store, second)),
+        metrics=pairs(first.card.metrics, second.card.metrics),
+        config=pairs(config_of(first), config_of(second)),
+        frozen_model=pairs(frozen_model_of(store, first), frozen_model_of(store, second)),
         tail=Pair(a=list(first.card.tail), b=list(second.card.tail)),
         classes=Pair(a=list(first.card.classes), b=list(second.card.classes)),
         labels=label_difference(*snapshots),
         order=_likeness(effective(settings, store), folder, (first, second), snapshots),
-    )
-
-
-def label_difference(before: LabelSnapshot, after: LabelSnapshot) -> LabelDifference:
-    """What became of the labels between two snapshots; boxes that moved are changed labels."""
-    a, b = before.as_dict(), after.as_dict()
-    old, new = before.in_words(), after.in_words()
-    both = a.keys() & b.keys()
-    return LabelDifference(
-        added=dict(Counter(new[i] for i in b.keys() - a.keys())),
-        removed=dict(Counter(old[i] for i in a.keys() - b.keys())),
-        changed=dict(Counter(f"{old[i]} -> {new[i]}" for i in both if a[i] != b[i])),
-        same=sum(a[i] == b[i] for i in both),
     )
 
 
@@ -229,16 +185,3 @@ def _order(
         seed=version.card.seed,
     )
     return queue, judgement.rarity[np.searchsorted(judgement.ids, pool)]
-
-
-def _config(version: Version) -> dict[str, JsonValue]:
-    """What it was made with, setting by setting; the frozen model is told by itself."""
-    config = dict(version.card.config)
-    config.pop("frozen_model", None)
-    made_with = config.pop(KEY, None)
-    settings = made_with if isinstance(made_with, dict) else {}
-    return {**settings, **config, "seed": version.card.seed, "kind": version.card.kind}
-
-
-def _pairs(a: Mapping[str, JsonValue], b: Mapping[str, JsonValue]) -> dict[str, Pair]:
-    return {name: Pair(a=a.get(name), b=b.get(name)) for name in sorted({*a, *b})}

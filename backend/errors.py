@@ -4,6 +4,8 @@
     ├── MissingConfiguration        a setting that is needed is not set
     ├── BadRequest                  a client sent us something that we cannot read
     │   └── RequestTooLarge
+    ├── ForeignRequest              a button of the dashboard, pressed by another site
+    ├── NoLogin                     a button of the dashboard, where no login guards it
     ├── LabelStudioError
     │   ├── LabelStudioUnavailable  refused, timed out, 5xx, 429: try again later
     │   └── LabelStudioRefused      4xx: trying again changes nothing
@@ -66,6 +68,20 @@ class RequestTooLarge(BadRequest):
 
     code = "request_too_large"
     http_status = 413
+
+
+class ForeignRequest(BackendError):
+    """A press of a button of the dashboard that did not come from our own page."""
+
+    code = "foreign_request"
+    http_status = 403
+
+
+class NoLogin(BackendError):
+    """A button where no login is asked for: nobody can be told from anybody."""
+
+    code = "no_login"
+    http_status = 403
 
 
 class LabelStudioError(BackendError):

@@ -286,9 +286,10 @@ class Mirror:
         self._tasks.checkout_latest()  # type: ignore[no-untyped-call]
 
 
-def task_table(table: Table) -> TaskTable:
-    """All rows of a ``tasks`` table."""
-    rows = table.to_arrow().sort_by("id")
+def task_table(table: Table, *, only: str = "") -> TaskTable:
+    """All rows of a ``tasks`` table, or ``only`` those of which a condition holds."""
+    found = table.search().where(only).limit(None).to_arrow() if only else table.to_arrow()
+    rows = found.sort_by("id")
     return TaskTable(
         ids=rows["id"].to_numpy().astype(np.int64),
         uris=_strings(rows["uri"]),

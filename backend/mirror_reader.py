@@ -7,7 +7,7 @@ or opens a table while it is made, looks once more.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -45,6 +45,15 @@ class MirrorReader:
             BackendError: where the mirror cannot be read.
         """
         return self._read("tasks", task_table)
+
+    def some(self, ids: Collection[int]) -> TaskTable | None:
+        """The mirrored ones of a few tasks, ordered by id; None where nothing was mirrored yet.
+
+        Raises:
+            BackendError: where the mirror cannot be read.
+        """
+        wanted = ", ".join(str(int(i)) for i in ids) or "-1"
+        return self._read("tasks", lambda table: task_table(table, only=f"id IN ({wanted})"))
 
     def features(self, fingerprint: str) -> FeatureTable | None:
         """The features of one frozen model; None where nothing was embedded with it.

@@ -118,7 +118,13 @@ class Publications(BaseModel):
 
 
 class ProgressNote(BaseModel):
-    """What the loop does now, for `status`."""
+    """What the loop does now, for `status`.
+
+    Attributes:
+        done, total: how far it is; 0 of 0 where that is not counted.
+        since: when this was said.
+        began: when the counting began, with ``began_at`` done already.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -127,7 +133,17 @@ class ProgressNote(BaseModel):
     total: int = 0
     message: str = ""
     since: datetime | None = None
+    began: datetime | None = None
+    began_at: int = 0
     pid: int = 0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that are left, at the pace so far; None where that cannot be told."""
+        done = self.done - self.began_at
+        if self.since is None or self.began is None or done <= 0 or self.total <= self.done:
+            return None
+        return (self.since - self.began).total_seconds() / done * (self.total - self.done)
 
 
 class PublishedScores:
@@ -212,6 +228,7 @@ class ProjectStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._noted = ProgressNote()
 
     @property
     def key(self) -> str:
@@ -267,17 +284,19 @@ class ProjectStore:
 
     def note(self, doing: str, done: int = 0, total: int = 0, message: str = "") -> None:
         """Say what the loop does now."""
-        self.write(
-            "progress.json",
-            ProgressNote(
-                doing=doing,
-                done=done,
-                total=total,
-                message=message,
-                since=datetime.now(UTC),
-                pid=os.getpid(),
-            ),
+        now, last = datetime.now(UTC), self._noted
+        goes_on = (last.doing, last.total) == (doing, total) and last.done <= done
+        self._noted = ProgressNote(
+            doing=doing,
+            done=done,
+            total=total,
+            message=message,
+            since=now,
+            began=last.began if goes_on else now,
+            began_at=last.began_at if goes_on else done,
+            pid=os.getpid(),
         )
+        self.write("progress.json", self._noted)
 
     # History ----------------------------------------------------------------------------------
 

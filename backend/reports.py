@@ -109,6 +109,11 @@ class ProjectReport(BaseModel):
     labels_by_origin: dict[str, int] = Field(
         default_factory=dict, description="initial, queue, diversity, control -> labels"
     )
+    unchosen: int = Field(0, description="labels that our queue did not choose for being rare")
+    unchosen_rare: int = Field(0, description="those of them that hold a rare class")
+    unchosen_by_class: dict[str, int] = Field(
+        default_factory=dict, description="those of them that hold each class"
+    )
     unknown_labels: dict[str, int] = Field(
         default_factory=dict, description="labels that the config does not hold any more"
     )
@@ -134,6 +139,9 @@ class RoundEntry(BaseModel):
     at: datetime
     reason: str
     labels_by_class: dict[str, int]
+    images_by_class: dict[str, int] = Field(
+        default_factory=dict, description="of boxes: images that hold each class"
+    )
     labels_by_origin: dict[str, int]
     rare_found: int = Field(
         0, description="labels of tail classes; of boxes: images, once for each such class"

@@ -15,7 +15,7 @@ from backend import heartbeat
 from backend.finetunes import Finetunes
 from backend.pinning import pinned
 from backend.project_settings import ProjectSettings, kept
-from backend.projects import ProjectStore, ProjectStores, Publication
+from backend.projects import ProgressNote, ProjectStore, ProjectStores, Publication
 from backend.reconcile.reading_notes import READING_NOTES, ReadingNotes
 from backend.reconcile.state import Failures
 from backend.reports import (
@@ -92,6 +92,7 @@ class RunningFinetune(BaseModel):
     message: str = ""
     said_at: datetime | None = None
     seconds: float = Field(0.0, description="spent so far, over all tries")
+    left_s: float | None = Field(None, description="seconds until it is done, at the pace so far")
     failure: str = Field("", description="why the last try ended before its time")
     next_try_at: datetime | None = None
 
@@ -110,6 +111,7 @@ class ProjectStatus(BaseModel):
     doing: str
     done: int = 0
     total: int = 0
+    left_s: float | None = Field(None, description="seconds until it is done, at the pace so far")
     next: str
     why_not: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -169,7 +171,7 @@ def service_status(settings: Settings, project_id: int | None = None) -> Service
         for store in stores.all()
         if (card := store.card) is not None
         and (project_id is None or card.project_id == project_id)
-        and (status := _project(store)) is not None
+        and (status := project_status(store)) is not None
     ]
     return ServiceStatus(
         at=datetime.now(UTC),
@@ -178,7 +180,7 @@ def service_status(settings: Settings, project_id: int | None = None) -> Service
         searched_at=service.at if service is not None else None,
         data_dir=str(settings.data_dir),
         missing_settings=settings.missing,
-        worker=_worker(settings),
+        worker=worker_status(settings),
         projects=tuple(status for _, status in sorted(found, key=lambda pair: pair[0])),
     )
 
@@ -193,7 +195,8 @@ def _last_search(settings: Settings) -> ServiceReport | None:
     return found if found.label_studio_url == settings.label_studio_url else None
 
 
-def _worker(settings: Settings) -> WorkerStatus:
+def worker_status(settings: Settings) -> WorkerStatus:
+    """Whether the worker lives."""
     age = heartbeat.heartbeat_age_s(settings.data_dir)
     who = heartbeat.read(settings.data_dir)
     return WorkerStatus(
@@ -203,13 +206,14 @@ def _worker(settings: Settings) -> WorkerStatus:
     )
 
 
-def _project(store: ProjectStore) -> ProjectStatus | None:
+def project_status(store: ProjectStore) -> ProjectStatus | None:
+    """The status of one project; None where its folder does not say which it is."""
     card = store.card
     if card is None:
         return None
     report = store.read("report.json", ProjectReport)
     published = store.publications().published
-    doing, done, total = _doing(store)
+    doing, note = _doing(store)
     pin = pinned(store)
     own = kept(store) or ProjectSettings()
     if report is None:
@@ -221,8 +225,9 @@ def _project(store: ProjectStore) -> ProjectStatus | None:
             label_studio="not looked at yet",
             looked_at=None,
             doing=doing,
-            done=done,
-            total=total,
+            done=note.done,
+            total=note.total,
+            left_s=note.left_s,
             next="a first look at the project",
             pinned=pin.version if pin else "",
             problems=own.problems,
@@ -237,8 +242,9 @@ def _project(store: ProjectStore) -> ProjectStatus | None:
         label_studio=report.label_studio,
         looked_at=report.at,
         doing=doing,
-        done=done,
-        total=total,
+        done=note.done,
+        total=note.total,
+        left_s=note.left_s,
         next="nothing, paused; `rarefirst resume` goes on" if store.paused else report.next,
         why_not=report.why_not,
         problems=(*report.problems, *own.problems),
@@ -285,6 +291,7 @@ def running_finetune(store: ProjectStore) -> RunningFinetune | None:
         message=told.message,
         said_at=told.at if told.pid else None,
         seconds=round(told.seconds, 1),
+        left_s=told.seconds / told.done * (told.total - told.done) if told.done else None,
         failure=record.failure,
         next_try_at=datetime.fromtimestamp(record.retry_s, UTC) if record.failure else None,
     )
@@ -327,15 +334,15 @@ def _publication(published: Publication | None, left: int) -> PublicationStatus 
     )
 
 
-def _doing(store: ProjectStore) -> tuple[str, int, int]:
+def _doing(store: ProjectStore) -> tuple[str, ProgressNote]:
     """What the loop does now; a note of a process that died says nothing."""
     note = store.progress()
     if note.doing == "nothing" or not _runs(note.pid):
-        return "nothing", 0, 0
+        return "nothing", ProgressNote()
     words = f"{note.doing}: {note.message}" if note.message else note.doing
     if note.since is not None:
         words += f" (last word {max(0, time.time() - note.since.timestamp()):.0f} s ago)"
-    return words, note.done, note.total
+    return words, note
 
 
 def _runs(pid: int) -> bool:

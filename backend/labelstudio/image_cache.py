@@ -31,6 +31,11 @@ _PAUSE_S = 60.0  # after a full disk: trying again with every image would only c
 _SIZE_FILE = "size"
 
 
+def image_key(uri: str, project_key: str) -> str:
+    """Of a cached file: nothing in it depends on who asked, all on project and address."""
+    return f"{project_key}\n{uri.strip()}"
+
+
 class ImageCache:
     """Bytes by key, on disk; safe to share between threads and processes.
 
@@ -94,6 +99,10 @@ class ImageCache:
                 "in %.0f s",
                 self._folder, error.strerror, _PAUSE_S,
             )  # fmt: skip
+
+    def holds(self, key: str) -> bool:
+        """Whether something is stored under a key, whole or not."""
+        return self._max_bytes > 0 and self._path(key).is_file()
 
     def forget(self, key: str) -> None:
         """Drop what is stored under a key."""

@@ -40,7 +40,7 @@ from backend.labelstudio.guarded_http import (
 )
 from backend.labelstudio.host_patience import HostPatience
 from backend.labelstudio.image_bytes import check_image, decode_data_uri
-from backend.labelstudio.image_cache import ImageCache
+from backend.labelstudio.image_cache import ImageCache, image_key
 from backend.labelstudio.transport import origin_of
 from backend.settings import Settings
 
@@ -169,7 +169,7 @@ class MediaFetcher:
             check_image(data, may_change=False)
             return data
         first = self._first_hop(uri, task_id)  # also of what is cached: hosts may be taken back
-        key = _key(uri, project_key)
+        key = image_key(uri, project_key)
         cached = self._cache.get(key)
         if cached is not None:
             return cached
@@ -180,7 +180,7 @@ class MediaFetcher:
 
     def forget(self, uri: str, *, project_key: str) -> None:
         """Fetch this image anew next time: what came could not be decoded."""
-        self._cache.forget(_key(uri.strip(), project_key))
+        self._cache.forget(image_key(uri, project_key))
 
     def _patiently(self, uri: str, first: _Hop) -> bytes:
         """Download, unless the other side has been silent again and again."""
@@ -376,11 +376,6 @@ def _well_formed(url: str) -> SplitResult:
     except ValueError as error:
         raise MediaError("not an address; expected http(s)://host/path") from error
     return parts
-
-
-def _key(uri: str, project_key: str) -> str:
-    """Of a cached file: nothing in it depends on who asked, all on project and address."""
-    return f"{project_key}\n{uri}"
 
 
 def _party(uri: str, first: _Hop) -> str:

@@ -326,6 +326,11 @@ class ProjectContext:
         """Labeled images that hold each class."""
         return class_counts(self.sync.task, self.labels().values(), once_an_image=True)
 
+    def unchosen(self) -> list[tuple[str, ...]]:
+        """The classes of each label that was not chosen by likelihood of being rare."""
+        labels = self.classes_by_task()
+        return [names for i, names in labels.items() if self.ledger.origin(i) in UNBIASED]
+
     def unbiased_counts(self) -> Counter[str]:
         """Labels (boxes) by class that were not chosen by likelihood of being rare."""
         return self.counts(i for i in self.labels() if self.ledger.origin(i) in UNBIASED)

@@ -47,6 +47,7 @@ from backend.reconcile.state import State
 from backend.reports import ProjectReport, RoundEntry
 from backend.settings import Settings
 from models.errors import ModelError
+from models.tasks.base import DETECTION
 
 logger = logging.getLogger(__name__)
 
@@ -385,6 +386,9 @@ class Reconciler:
                 at=datetime.now(UTC),
                 reason=reason,
                 labels_by_class=counts,
+                images_by_class=(
+                    dict(context.images_by_class()) if context.sync.task == DETECTION else {}
+                ),
                 labels_by_origin=origins,
                 rare_found=sum(len(tail.intersection(classes)) for classes in labels.values()),
                 queue_labeled=len(from_queue),

@@ -155,6 +155,7 @@ def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "")
     backbone = context.backbone_state
     all_labels = tasks.labels[tasks.rows(state="labeled")]
     drawn = context.sync.task == DETECTION
+    unchosen, tail_names = context.unchosen(), set(tail.names)
     fit = state.fit
     return ProjectReport(
         project_id=context.project_id,
@@ -170,6 +171,9 @@ def report(context: ProjectContext, state: State, plan: Plan, trouble: str = "")
         labels_by_class=dict(context.counts()),
         images_by_class=dict(context.images_by_class()) if drawn else {},
         labels_by_origin=dict(Counter(context.ledger.origin(i) for i in labels)),
+        unchosen=len(unchosen),
+        unchosen_rare=sum(not tail_names.isdisjoint(names) for names in unchosen),
+        unchosen_by_class=dict(Counter(name for names in unchosen for name in set(names))),
         # Of boxes the notes of reading tell it, task by task.
         unknown_labels={}
         if drawn

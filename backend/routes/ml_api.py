@@ -11,6 +11,7 @@ from werkzeug.exceptions import NotFound
 
 from backend import events
 from backend.errors import BadRequest
+from backend.routes import dashboard
 from backend.routes.bodies import body
 from backend.routes.services import services
 from backend.schemas import (
@@ -26,10 +27,17 @@ blueprint = Blueprint("ml_api", __name__)
 
 
 @blueprint.get("/health")
-@blueprint.get("/")
 def health() -> Response:
     """Say that this process answers; settings that are missing do not make it ill."""
     return jsonify({"status": "UP", "model_class": "RareFirst"})
+
+
+@blueprint.get("/")
+def home() -> Response:
+    """What /health says; to a browser, which asks for a page, the dashboard."""
+    if "text/html" not in request.headers.get("Accept", ""):
+        return health()
+    return dashboard.guarded(dashboard.projects_page())
 
 
 @blueprint.post("/setup")

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from backend import pinning
-from backend.compare_versions import compare_versions, label_difference, spearman
+from backend.compare_versions import compare_versions, spearman
 from backend.projects import ProjectStores
 from backend.reconcile.state import LabelSnapshot
+from backend.version_differences import label_difference
 from tests.unit.backend.reconcile.rounds import Say
 from tests.unit.backend.reconcile.squares import Service, begin_squares
 

@@ -1,0 +1,119 @@
+"""The panels' figures as plotly reads them, built as plain dictionaries: plotly is not imported.
+
+A colour is a name of the style sheet's (``--series-1``); the page's script puts in what it stands
+for, in light and in dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+
+from backend.dashboard.finetunes import FinetuneCard
+from backend.dashboard.found import FoundCurve, FoundPanel
+from backend.dashboard.precision import PrecisionPanel
+
+Figure = dict[str, JsonValue]
+
+_FOUND, _RANDOM, _BAND = "--series-1", "--series-2", "--band"
+
+
+def found_figure(panel: FoundPanel, curve: FoundCurve) -> Figure:
+    """Found over labels, and random order's expectation with its interval."""
+    labels: list[JsonValue] = list(panel.labels)
+    traces: list[JsonValue] = []
+    expected = [curve.expected(count) for count in panel.labels]
+    known = [one for one in expected if one is not None]
+    if len(known) == len(labels):
+        traces += [
+            {
+                "x": [*labels, *reversed(labels)],
+                "y": _rounded([*(one[2] for one in known), *(one[1] for one in reversed(known))]),
+                "mode": "lines",
+                "fill": "toself",
+                "fillcolor": _BAND,
+                "line": {"width": 0},
+                "hoverinfo": "skip",
+                "showlegend": False,
+            },
+            {
+                "x": labels,
+                "y": _rounded([one[0] for one in known]),
+                "mode": "lines",
+                "name": "random order",
+                "line": {"color": _RANDOM, "dash": "dash", "width": 2},
+            },
+        ]
+    traces.append(
+        {
+            "x": labels,
+            "y": list(curve.found),
+            "mode": "lines+markers" if len(labels) < 30 else "lines",
+            "name": "found",
+            "line": {"color": _FOUND, "width": 3, "shape": "hv"},
+        }
+    )
+    return _figure(traces, x="labels given", y="rare ones found")
+
+
+def precision_figure(panel: PrecisionPanel) -> Figure:
+    """One bar a queue, and a line where random order would be."""
+    names: list[JsonValue] = [f"{k + 1}" for k in range(len(panel.queues))]
+    told: list[JsonValue] = [
+        f"{_plain(one.version or one.publication)}: {one.rare} of {one.labeled}"
+        for one in panel.queues
+    ]
+    traces: list[JsonValue] = [
+        {
+            "type": "bar",
+            "x": names,
+            "y": _rounded([one.precision for one in panel.queues]),
+            "text": told,
+            "textposition": "none",
+            "hovertemplate": "%{text}<extra></extra>",
+            "name": "published queue",
+            "marker": {"color": _FOUND},
+        }
+    ]
+    if panel.random is not None:
+        traces.append(
+            {
+                "x": names,
+                "y": _rounded([panel.random] * len(names)),
+                "mode": "lines",
+                "name": "random order",
+                "line": {"color": _RANDOM, "dash": "dash", "width": 2},
+            }
+        )
+    return _figure(traces, x="queue", y="share that was rare", percent=True)
+
+
+def loss_figure(card: FinetuneCard) -> Figure:
+    """Mean loss of each epoch."""
+    epochs: list[JsonValue] = list(range(1, len(card.loss) + 1))
+    trace: JsonValue = {
+        "x": epochs,
+        "y": _rounded(card.loss),
+        "mode": "lines+markers",
+        "name": "loss",
+        "line": {"color": _FOUND, "width": 3},
+    }
+    return _figure([trace], x="epoch", y="loss")
+
+
+def _figure(traces: list[JsonValue], *, x: str, y: str, percent: bool = False) -> Figure:
+    axis: dict[str, JsonValue] = {"title": {"text": y}, "rangemode": "tozero"}
+    if percent:
+        axis["tickformat"] = ".0%"
+    kind: JsonValue = {"title": {"text": x}, "type": "category" if percent else "linear"}
+    return {"data": traces, "layout": {"xaxis": kind, "yaxis": axis}}
+
+
+def _rounded(values: Sequence[float]) -> list[JsonValue]:
+    return [round(value, 4) for value in values]
+
+
+def _plain(text: str) -> str:
+    """Text that plotly shows as it is: it takes some tags for markup."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
