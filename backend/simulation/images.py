@@ -145,8 +145,9 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int) -> 
             with archive.open(info) as file:
                 # What the directory says of its size need not be true.
                 data = file.read(max_bytes + 1)
-        # A member may be damaged, encrypted, or packed in a way that this Python cannot read.
-        except (zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError) as error:
+        # A member may be damaged, encrypted, or packed in a way that this Python cannot read; the
+        # unpackers raise errors of their own: zlib.error, LZMAError.
+        except Exception as error:
             raise MediaError(f"the zip file's member cannot be read ({error})") from error
         _check_size(len(data), max_bytes)
         return data

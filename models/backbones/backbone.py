@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class _BackboneCard(BaseModel):
     spec: BackboneSpec
     recipe: Recipe
     class_names: tuple[str, ...] | None
-    num_outputs: int
+    num_outputs: int = Field(ge=1, le=1_000_000)
     fingerprint: str
 
 
@@ -204,18 +204,19 @@ class Backbone:
         blank = card.spec.model_copy(
             update={"weights": "none", "num_classes": card.num_outputs, "class_names": None}
         )
-        network, _, _ = build(blank)
         try:
+            network, _, _ = build(blank)
             network.load_state_dict(state)
-        except RuntimeError as error:
+            loaded = cls(
+                network,
+                spec=card.spec,
+                recipe=card.recipe,
+                class_names=card.class_names,
+                device=device,
+            )
+        # What torch and importlib say of a card that names what cannot be.
+        except (RuntimeError, TypeError, ValueError) as error:
             raise CorruptVersion(f"the weights in {folder} do not fit its card: {error}") from error
-        loaded = cls(
-            network,
-            spec=card.spec,
-            recipe=card.recipe,
-            class_names=card.class_names,
-            device=device,
-        )
         if loaded.fingerprint != card.fingerprint:
             raise CorruptVersion(
                 f"the frozen model in {folder} has fingerprint {loaded.fingerprint[:12]}, its card "

@@ -210,12 +210,12 @@ class Detector:
                 f"the frozen detector in {folder} cannot be read ({type(error).__name__}: {error});"
                 " delete the folder, it is made again"
             ) from error
-        network, _ = _blank(card.spec.model_copy(update={"weights": "none"}))
         try:
+            network, _ = _blank(card.spec.model_copy(update={"weights": "none"}))
             network.load_state_dict(state)
-        except RuntimeError as error:
+            loaded = cls(network, spec=card.spec, recipe=card.recipe, device=device)
+        except (RuntimeError, TypeError, ValueError) as error:
             raise CorruptVersion(f"the weights in {folder} do not fit its card: {error}") from error
-        loaded = cls(network, spec=card.spec, recipe=card.recipe, device=device)
         if loaded.fingerprint != card.fingerprint:
             raise CorruptVersion(
                 f"the frozen detector in {folder} has fingerprint {loaded.fingerprint[:12]}, its "
