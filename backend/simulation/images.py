@@ -7,6 +7,7 @@ cat. What an exported Label Studio project holds is read in `backend/labelstudio
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -122,12 +123,22 @@ def file_image(path: Path, name: str, label: str, *, max_bytes: int) -> LabeledI
         except OSError as error:
             raise MediaError(error.strerror or str(error)) from error
 
-    return LabeledImage(name=name, label=label, key=key, load=load)
+    return LabeledImage(name=readable(name), label=readable(label), key=key, load=load)
+
+
+def readable(name: str | Path) -> str:
+    """A name that can be written down; of bytes that are no text, and of half pairs, their code."""
+    try:
+        raw = os.fsencode(name)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold
+        raw = str(name).encode(errors="backslashreplace")
+    return raw.decode(errors="backslashreplace")
 
 
 def key_of(*parts: object) -> str:
     """32 hexadecimal digits for what an image is."""
-    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:32]
+    text = "\0".join(map(str, parts)).encode(errors="surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:32]
 
 
 def _class_of(name: str) -> tuple[str, str]:

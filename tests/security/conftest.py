@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 
 from backend.app import create_app
 from backend.jobs import Jobs
@@ -27,6 +28,11 @@ def jobs(settings: Settings) -> Jobs:
 @pytest.fixture
 def app(settings: Settings, jobs: Jobs) -> Flask:
     return create_app(settings, jobs)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
 
 
 @pytest.fixture
