@@ -23,7 +23,7 @@ _PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]+\])?==([^ ;\\]+)(?: ; ([^\\]+))?
 _LINE = re.compile(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|", re.M)
 _HEAD = """# Licences of the runtime packages
 
-Written from the metadata of the packages by `.venv/bin/python docs/licence_list.py` (`make audit`),
+Written from the metadata of the packages by `make audit`,
 for every package in `requirements.lock`. A test checks that it is current.
 
 | package | version | licence |
@@ -75,11 +75,9 @@ def _said(found: Distribution) -> str:
     field = str(meta.get("License") or "").strip()
     if field and "\n" not in field and len(field) <= 60:
         return field
-    texts = [field]
-    for file in found.files or ():
-        if re.match(r"(?i)(licen[cs]e|copying)", file.name):
-            texts.append(Path(str(found.locate_file(file))).read_text(errors="replace"))
-    for text in texts:
+    files = [one for one in found.files or () if re.match(r"(?i)(licen[cs]e|copying)", one.name)]
+    paths = [Path(str(found.locate_file(one))) for one in files]
+    for text in (field, *(path.read_text(errors="replace") for path in paths)):
         for part, name in _TEXTS:
             if part in text:
                 return f"{name} (by its text)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import pickle
 import sqlite3
 from collections.abc import Iterator
@@ -83,7 +84,8 @@ def test_nothing_in_the_source_unpickles_or_evaluates() -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "import pickle", "from pickle import loads", "import joblib", "import yaml", "import shelve",
+        "import pickle", "from pickle import loads", "import joblib", "import yaml",
+        "import shelve",
         "torch.load(p)", "torch.load(p, weights_only=False)", "eval(x)", "exec(x)",
         "np.load(p, allow_pickle=True)", "pd.read_pickle(p)", "os.system(x)", "run(x, shell=True)",
         "def f():\n    import marshal", "from torch import package",
@@ -129,11 +131,14 @@ def forgeries(settings: Settings, proof: Path) -> dict[str, bytes]:
     key = queue_key(settings.data_dir)
     right = JsonSerializer(key)
     other = JsonSerializer(bytes(32))
-    body = b'{"id":"1","name":"reconcile","retries":0,"retry_delay":0,"priority":null,"args":["1-0123abcd"],"kwargs":{},"retry_backoff":null,"eta":null}'
+    plain: dict[str, object] = dict.fromkeys(("priority", "retry_backoff", "eta"))
+    plain |= {"id": "1", "name": "reconcile", "retries": 0, "retry_delay": 0, "kwargs": {}}
+    body = json.dumps({**plain, "args": ["1-0123abcd"]}).encode()
+    pickled = pickle.dumps(Exploit(proof))
     signature = right._sign(body)
     return {
-        "pickled": pickle.dumps(Exploit(proof)),
-        "pickled, signed as huey signs": right._sign(pickle.dumps(1)) + b":" + pickle.dumps(Exploit(proof)),
+        "pickled": pickled,
+        "pickled, signed as huey signs": right._sign(pickled) + b":" + pickled,
         "no signature": body,
         "empty signature": b"." + body,
         "another key": other._sign(body) + b"." + body,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import json
-from pathlib import Path
 
+import numpy as np
 import pytest
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given
@@ -16,15 +17,20 @@ from PIL import Image
 
 from backend.app import create_app
 from backend.jobs import Jobs
+from backend.judging import Judge, Judges
 from backend.project_settings import FILE, ProjectSettings
 from backend.projects import ProjectStores
 from backend.scoring import Scoring
 from backend.settings import Settings
+from models.backbones.backbone import load_backbone
 from models.backbones.images import as_rgb, open_image
+from models.backbones.networks import BackboneSpec
 from models.errors import ImageError
+from models.tasks.base import task_of
+from models.types import Examples, Judgement
 from tests.contract.cases import PAYLOADS
 from tests.published import publish
-from tests.recorded import CREATED_S, LABEL_STUDIO, PROJECT_ID
+from tests.recorded import CLASSES, CREATED_S, LABEL_STUDIO, PROJECT_ID
 from tests.unit.backend.conftest import Recorder
 from tests.unit.models.image_files import noise, saved
 
@@ -129,6 +135,18 @@ def bent(draw: st.DrawFn) -> tuple[str, bytes]:
     return f"/{path}", raw
 
 
+class Rarely:
+    """Says the same of every picture that was decoded and embedded; counts them."""
+
+    judged = 0
+
+    def judge(self, examples: Examples) -> Judgement:
+        count = len(examples.ids)
+        Rarely.judged += count
+        same = np.full(count, 0.5, dtype=np.float32)
+        return Judgement(examples.ids, same, np.zeros(count, dtype=np.int64), same)
+
+
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
     """An app with a published project, so that bodies reach everything there is."""
@@ -144,7 +162,13 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
     store.write(FILE, ProjectSettings())
     store.path("label_config.sha256").write_text("0" * 64)
     jobs = Jobs(settings, handler=Recorder(), immediate=True)
-    return create_app(settings, jobs, scoring=Scoring(settings, jobs)).test_client()
+    backbone = load_backbone(BackboneSpec(architecture="cnn4", num_classes=len(CLASSES)))
+    judge = Judge(
+        version="v0007", classes=CLASSES, tail=("ship",), backbone=backbone, miner=Rarely(),
+        task=task_of("classification"),
+    )  # fmt: skip
+    judges = Judges(lambda store, version: judge)
+    return create_app(settings, jobs, scoring=Scoring(settings, jobs, judges=judges)).test_client()
 
 
 def send(client: FlaskClient, path: str, raw: bytes) -> None:
@@ -217,11 +241,16 @@ def test_no_picture_in_a_task_breaks_predict(
     if not project:
         del body["project"]
     send(client, "/predict", json.dumps(body).encode())
-    try:
+    with contextlib.suppress(ImageError):
         assert isinstance(as_rgb(open_image(bytes(data), max_pixels=1 << 20)), Image.Image)
-    except ImageError as error:
-        assert str(error)
 
 
-def test_the_payloads_lie_where_they_should() -> None:
-    assert Path(PAYLOADS).is_dir()
+def test_a_whole_picture_in_a_task_is_judged(client: FlaskClient) -> None:
+    """So the property above does reach the decoder and the network."""
+    before = Rarely.judged
+    body = copy.deepcopy(RECORDED["predict_open_task"])
+    coded = base64.b64encode(PICTURES[0]).decode()
+    body["tasks"] = [{"id": 99, "data": {"image": f"data:image/png;base64,{coded}"}}]
+    (result,) = client.post("/predict", json=body).get_json()["results"]
+    assert result["score"] == 0.5
+    assert Rarely.judged == before + 1

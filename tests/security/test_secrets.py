@@ -1,4 +1,4 @@
-"""A token and two passwords of a service in use: nothing that is logged, answered or kept has them."""
+"""Token and passwords of a service in use: nothing that is logged, answered or kept has them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def written(settings: Settings) -> Iterator[Callable[[], str]]:
 def test_nothing_that_is_answered_or_logged_holds_a_secret(
     settings: Settings, store: ProjectStore, written: Callable[[], str]
 ) -> None:
-    """Every recorded and odd body, with logins that fail, with secrets in every place of a request."""
+    """Every recorded and odd body, with logins that fail, with secrets all over the request."""
     given = {
         "label_studio_api_key": JWT,
         "basic_auth_user": USER,

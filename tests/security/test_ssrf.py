@@ -85,7 +85,7 @@ def fetcher(serve: Serve, tmp_path: Path) -> Callable[..., MediaFetcher]:
 
 @pytest.fixture
 def only_local_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names are answered here: numbers as the C library does, every other name with a private one."""
+    """Names are answered here: numbers as the C library does, every other one privately."""
     real = socket.getaddrinfo
     asked: list[str] = []
 
@@ -264,10 +264,12 @@ def test_any_address_is_an_image_or_that_images_own_trouble(
     uri = data.draw(st.sampled_from(starts)) + "".join(
         data.draw(st.lists(st.sampled_from((*PIECES, label_studio.url)), max_size=6))
     )
+    refusal = ""
     try:
         assert fetch(fetcher(label_studio), uri) == PNG
     except MediaError as error:
-        assert 5 < len(str(error).encode()) < 400
+        refusal = str(error)
+    assert len(refusal.encode()) < 400
     assert len(safe_name(uri)) < 300
 
 
