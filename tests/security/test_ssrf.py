@@ -8,13 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backend.errors import MediaError
+from backend.errors import LabelStudioUnavailable, MediaError
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.guarded_http import AddressRule, is_public
 from backend.labelstudio.media import MediaFetcher, safe_name
+from backend.projects import ProjectStore
 from tests.security.conftest import Serve
 from tests.unit.backend.labelstudio.local_http import Answer, Request, Server
 
@@ -282,3 +284,30 @@ def _shared(serve: Serve) -> Server:
         _SERVERS.clear()
         _SERVERS[serve] = serve(lambda request: Answer(200, PNG))
     return _SERVERS[serve]
+
+
+def test_no_redirect_of_the_api_takes_the_token_along(serve: Serve) -> None:
+    inside = serve(lambda request: Answer(200, {"version": "1"}))
+    for status in (301, 302, 303, 307, 308):
+        location = {"Location": f"http://localhost:{inside.port}/api/version"}
+        label_studio = serve(lambda request, s=status, to=location: Answer(s, b"", to))
+        client = LabelStudioClient(label_studio.url, TOKEN)
+        for act in (client.version, client.whoami, lambda c=client: c.project(1)):
+            with pytest.raises(LabelStudioUnavailable, match="redirects to"):
+                act()
+    assert inside.connections == 0
+
+
+def test_no_request_says_where_label_studio_is(
+    serve: Serve, app: Flask, store: ProjectStore
+) -> None:
+    """The host name, token and addresses in bodies and headers are claims: nobody calls there."""
+    posing = serve(lambda request: Answer(200, {}))
+    url = posing.url
+    named = {"hostname": url, "access_token": "x", "schema": "<View/>", "url": url}
+    headers = {"Host": url[7:], "Origin": url, "Referer": url, "X-Forwarded-Host": url[7:]}
+    for path in ("/setup", "/predict", "/webhook", "/train"):
+        for project in ("1.1795231806", "5.7", {"id": 1, "url": url, "hostname": url}):
+            body = {**named, "project": project, "action": "START_TRAINING", "tasks": [{"id": 1}]}
+            assert app.test_client().post(path, json=body, headers=headers).status_code < 500
+    assert posing.connections == 0
