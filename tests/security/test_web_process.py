@@ -38,7 +38,8 @@ def web(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     log = tmp_path / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "python:backend.gunicorn_conf", "backend.wsgi:app"],
+            [sys.executable, "-m", "gunicorn", "-c", "python:backend.gunicorn_conf",
+             "backend.wsgi:app"],
             cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
@@ -72,6 +73,7 @@ def test_raw_requests_get_a_refusal_and_write_no_line(web: tuple[int, Path]) -> 
     get = b"GET /versions HTTP/1.1\r\nHost: x\r\n"
     hidden = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
     length = b"POST /setup HTTP/1.1\r\nHost: x\r\nContent-Length: "
+    chunked = b"POST /setup HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     requests = [
         b"GET /a\n" + evil + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /a\r" + evil + b" HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -94,9 +96,9 @@ def test_raw_requests_get_a_refusal_and_write_no_line(web: tuple[int, Path]) -> 
         length + b"2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden,
         length + b"2\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + hidden,
         length + b"2\r\nContent-Length: 50\r\n\r\n{}" + hidden,
-        b"POST /setup HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFFF\r\n{}",
-        b"POST /setup HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
-        b"POST /setup HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\n" + evil,
+        chunked + b"FFFFFFFFFFFFFFFFFF\r\n{}",
+        chunked + b"-2\r\n{}\r\n0\r\n\r\n",
+        chunked + b"zz\n" + evil,
         b"PROXY TCP4 127.0.0.1 127.0.0.1 1 1\r\n" + get + b"\r\n",
     ]  # fmt: skip
     for sent in requests:
