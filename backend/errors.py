@@ -33,6 +33,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
+_TAGS_SHOWN = 20
+_REASON_SHOWN = 1000
+
+
+def shortened(text: str) -> str:
+    """A reason that somebody else had a hand in, no longer than a person reads."""
+    return text if len(text) <= _REASON_SHOWN else f"{text[: _REASON_SHOWN - 3]}..."
+
 
 class BackendError(Exception):
     """Root of all errors of the service."""
@@ -209,9 +217,11 @@ class UnsupportedLabelConfig(BackendError):
     def __init__(self, reason: str, *, found: Iterable[str], supported: Iterable[str]) -> None:
         self.found = tuple(found)
         self.supported = tuple(supported)
+        shown = ", ".join(self.found[:_TAGS_SHOWN]) or "none"
+        if len(self.found) > _TAGS_SHOWN:
+            shown += f" and {len(self.found) - _TAGS_SHOWN} more"
         super().__init__(
-            f"{reason}; tags found: {', '.join(self.found) or 'none'}; "
-            f"supported: {', or '.join(self.supported)}"
+            f"{shortened(reason)}; tags found: {shown}; supported: {', or '.join(self.supported)}"
         )
 
 

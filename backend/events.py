@@ -33,7 +33,8 @@ HINTS: dict[str, Hint] = {
     "PROJECT_UPDATED": "changed",
     "START_TRAINING": "force_fit",
 }
-_JOB = re.compile(r"(?P<key>(?P<project>[0-9]+)-[0-9a-f]{8})\.(?P<at>[0-9]+)")
+# Numbers no longer than ids and milliseconds are: the key becomes the name of a folder.
+_JOB = re.compile(r"(?P<key>(?P<project>[0-9]{1,19})-[0-9a-f]{8})\.(?P<at>[0-9]{1,19})")
 
 
 class JobStatus(BaseModel):
@@ -212,4 +213,4 @@ def _config_changed(jobs: Jobs, project: ProjectRef, event: WebhookEvent) -> boo
         seen = store.path("label_config.sha256").read_text().strip()
     except FileNotFoundError:
         return True
-    return hashlib.sha256(event.label_config.encode()).hexdigest() != seen
+    return hashlib.sha256(event.label_config.encode(errors="replace")).hexdigest() != seen

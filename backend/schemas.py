@@ -9,7 +9,14 @@ import json
 from datetime import datetime
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from backend.errors import BadRequest
 
@@ -48,7 +55,22 @@ def _project(value: object) -> object:
     return value
 
 
-Project = Annotated[ProjectRef, BeforeValidator(_project)]
+_AS_SENT = {
+    "description": "id.created_at of requests, an id, or the object of webhooks.",
+    "anyOf": [
+        {"type": "string", "pattern": r"^[1-9][0-9]{0,17}(\.[0-9]{1,18})?$"},
+        {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
+        {
+            "type": "object",
+            "properties": {
+                "id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
+                "created_at": {"type": "string", "format": "date-time"},
+            },
+            "required": ["id"],
+        },
+    ],
+}
+Project = Annotated[ProjectRef, BeforeValidator(_project), WithJsonSchema(_AS_SENT)]
 
 
 class _Request(BaseModel):

@@ -13,6 +13,7 @@ from backend.judging import Judge, NothingToJudgeWith
 from backend.preannotation import class_of
 from backend.projects import ProjectStores
 from backend.settings import Settings
+from backend.simulation.images import readable
 from models.image_kinds import SUFFIXES
 
 
@@ -98,13 +99,14 @@ def score_files(settings: Settings, project_id: int, paths: Sequence[Path]) -> F
         threads=usable_cores(),
     )
     scores = [
-        FileScore(file=str(files[index]), error=reason) for index, reason in judged.failures.items()
+        FileScore(file=readable(files[index]), error=reason)
+        for index, reason in judged.failures.items()
     ]
     found = judged.judgement
     if found is not None:
         scores += [
             FileScore(
-                file=str(files[index]),
+                file=readable(files[index]),
                 rarity=float(found.rarity[row]),
                 predicted=class_of(judge.classes, found, row),
                 confidence=float(found.confidence[row]),

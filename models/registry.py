@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _CARD = "version.json"
 _LATEST = "latest"  # the highest number that a deleted version had
 _DELETED = ".deleted-"
-_NAME = re.compile(r"v(\d{4,})")
+_NAME = re.compile(r"v([0-9]{4,9})")
 _LIBRARIES = ("numpy", "safetensors", "torch", "torchvision")
 
 
@@ -141,7 +141,7 @@ class VersionRegistry:
     def active(self) -> Version | None:
         """The active version, or the newest whole one before it; None where there is none."""
         try:
-            wanted = (self.root / "active").read_text().strip()
+            wanted = (self.root / "active").read_text(errors="replace").strip()[:80]
         except FileNotFoundError:
             return None
         last = _number(wanted)
@@ -163,6 +163,10 @@ class VersionRegistry:
 
         Raises: CorruptVersion: if it is not stored, or its files do not match its card.
         """
+        if not _number(name):
+            raise CorruptVersion(
+                f"found {name[:80]!r}, expected the name of a version such as v0001"
+            )
         path = self.root / name
         state = _state(path)
         known = self._checked.get(name)

@@ -13,4 +13,4 @@ def config_sha256(xml: str) -> str:
 
     Label Studio's own ``label_config_hash`` differs from process to process.
     """
-    return hashlib.sha256(xml.encode()).hexdigest()
+    return hashlib.sha256(xml.encode(errors="replace")).hexdigest()

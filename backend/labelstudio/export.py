@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, TypeAdapter, Validat
 from backend.errors import BackendError, MediaError
 from backend.labelstudio.image_bytes import decode_data_uri
 from backend.labelstudio.records import Object, Record
-from backend.simulation.images import LabeledImage, LabeledImages, file_image, key_of
+from backend.simulation.images import LabeledImage, LabeledImages, file_image, key_of, readable
 from models.image_kinds import SUFFIXES
 from models.tasks.classification import AnnotationVote, Classification, Conflict
 
@@ -247,7 +247,7 @@ def _missing(name: str, label: str, reason: str) -> LabeledImage:
     def load() -> bytes:
         raise MediaError(reason)
 
-    return LabeledImage(name=name, label=label, key=key_of(name, reason), load=load)
+    return LabeledImage(name=readable(name), label=label, key=key_of(name, reason), load=load)
 
 
 def _path_of(value: str) -> str:

@@ -40,7 +40,10 @@ def decode_data_uri(uri: str, *, max_bytes: int) -> bytes:
     # Four characters make three bytes, and %XX three characters one: never more than the text.
     if len(body) > max_bytes * 4 // 3 + 4 and "%" not in body:
         raise MediaError(f"the data URI is larger than {max_bytes} bytes")
-    raw = unquote_to_bytes(body)
+    try:
+        raw = unquote_to_bytes(body)
+    except UnicodeEncodeError as error:
+        raise MediaError("the data URI holds half of a surrogate pair, expected text") from error
     if header.lower().endswith(";base64"):
         packed = b"".join(raw.split()).rstrip(b"=")
         try:  # browsers do not ask for the padding either

@@ -23,6 +23,7 @@ from label_studio_sdk.label_interface.interface import LabelInterface
 
 from backend.errors import UnsupportedLabelConfig
 from backend.labelstudio.config_hash import config_sha256
+from backend.labelstudio.label_config_guard import costs_too_much
 
 __all__ = [
     "SUPPORTED",
@@ -186,6 +187,8 @@ def parse_label_config(xml: str) -> Interface:
 
 def _one_image(xml: str) -> _Found:
     """The config's controls and its one image."""
+    if why := costs_too_much(xml):
+        raise _unsupported(f"the label config cannot be read: {why}", ())
     try:
         parsed = LabelInterface(xml)
     except Exception as error:

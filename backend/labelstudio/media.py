@@ -50,6 +50,7 @@ _CLOUD = ("s3", "gs", "azure-blob")
 _FILE_PATH = re.compile(
     r"/(?:data/upload|data/local-files|storage-data|(?:tasks|projects)/\d+/(?:resolve|presign))/"
 )
+_NO_LETTER = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _CHUNK = 1 << 16
 _MAX_REDIRECTS = 5
 _FINAL = frozenset({400, 405, 406, 410, 414, 451})  # an answer that only another address changes
@@ -168,6 +169,7 @@ class MediaFetcher:
             data = decode_data_uri(uri, max_bytes=self._max_bytes)
             check_image(data, may_change=False)
             return data
+        _check_letters(uri)
         first = self._first_hop(uri, task_id)  # also of what is cached: hosts may be taken back
         key = image_key(uri, project_key)
         cached = self._cache.get(key)
@@ -365,6 +367,19 @@ def _refusal(hop: _Hop, status: int) -> MediaError:
         f"{host_of(hop.url)} answered {status}" + (f"; {hint}" if hint else ""),
         retryable=status not in _FINAL,
     )
+
+
+def _check_letters(uri: str) -> None:
+    """Refuse what the libraries on the way read differently, or fail on.
+
+    One drops a tab from a host, another refuses it; and half a surrogate pair, which JSON can
+    hold, cannot be sent at all.
+    """
+    if _NO_LETTER.search(uri):
+        raise MediaError(
+            "the address holds a control character or half of a surrogate pair, expected text; "
+            "write it into the task's data again"
+        )
 
 
 def _well_formed(url: str) -> SplitResult:

@@ -7,6 +7,7 @@ cat. What an exported Label Studio project holds is read in `backend/labelstudio
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -122,12 +123,22 @@ def file_image(path: Path, name: str, label: str, *, max_bytes: int) -> LabeledI
         except OSError as error:
             raise MediaError(error.strerror or str(error)) from error
 
-    return LabeledImage(name=name, label=label, key=key, load=load)
+    return LabeledImage(name=readable(name), label=readable(label), key=key, load=load)
+
+
+def readable(name: str | Path) -> str:
+    """A name that can be written down; of bytes that are no text, and of half pairs, their code."""
+    try:
+        raw = os.fsencode(name)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold
+        raw = str(name).encode(errors="backslashreplace")
+    return raw.decode(errors="backslashreplace")
 
 
 def key_of(*parts: object) -> str:
     """32 hexadecimal digits for what an image is."""
-    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:32]
+    text = "\0".join(map(str, parts)).encode(errors="surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:32]
 
 
 def _class_of(name: str) -> tuple[str, str]:
@@ -145,8 +156,9 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int) -> 
             with archive.open(info) as file:
                 # What the directory says of its size need not be true.
                 data = file.read(max_bytes + 1)
-        # A member may be damaged, encrypted, or packed in a way that this Python cannot read.
-        except (zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError) as error:
+        # A member may be damaged, encrypted, or packed in a way that this Python cannot read; the
+        # unpackers raise errors of their own: zlib.error, LZMAError.
+        except Exception as error:
             raise MediaError(f"the zip file's member cannot be read ({error})") from error
         _check_size(len(data), max_bytes)
         return data

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.backbones.images import as_rgb
 from models.backbones.networks import BackboneSpec, Recipe, build, published_classes
-from models.backbones.stored import check, fill, fingerprint_of, read_model, write_model
+from models.backbones.stored import check, fingerprint_of, read_model, refused_if_unfit, write_model
 from models.errors import ConfigError, ImageError, ShapeError
 from models.networks.cosine_head import CosineLinear
 
@@ -25,7 +25,7 @@ class _BackboneCard(BaseModel):
     spec: BackboneSpec
     recipe: Recipe
     class_names: tuple[str, ...] | None
-    num_outputs: int
+    num_outputs: int = Field(ge=1, le=1_000_000)
     fingerprint: str
 
 
@@ -182,15 +182,16 @@ class Backbone:
         blank = card.spec.model_copy(
             update={"weights": "none", "num_classes": card.num_outputs, "class_names": None}
         )
-        network, _, _ = build(blank)
-        fill(network, state, folder)
-        loaded = cls(
-            network,
-            spec=card.spec,
-            recipe=card.recipe,
-            class_names=card.class_names,
-            device=device,
-        )
+        with refused_if_unfit(folder):
+            network, _, _ = build(blank)
+            network.load_state_dict(state)
+            loaded = cls(
+                network,
+                spec=card.spec,
+                recipe=card.recipe,
+                class_names=card.class_names,
+                device=device,
+            )
         check(loaded, card.fingerprint, folder)
         return loaded
 

@@ -22,7 +22,7 @@ from torchvision.ops import nms, roi_align
 
 from models.backbones.images import as_rgb
 from models.backbones.networks import BackboneSpec, Recipe, build, read_weights, seeded
-from models.backbones.stored import check, fill, fingerprint_of, read_model, write_model
+from models.backbones.stored import check, fingerprint_of, read_model, refused_if_unfit, write_model
 from models.detection.slots import ANCHOR, CONFIDENCE, CORNERS, LOGITS
 from models.errors import ImageError, ShapeError, WeightsError
 from models.networks.feature_pyramid import STRIDES, Pyramid
@@ -189,9 +189,10 @@ class Detector:
         Raises: CorruptVersion: if files are missing or are not those that were saved.
         """
         card, state = read_model(folder, _DetectorCard)
-        network, _ = _blank(card.spec.model_copy(update={"weights": "none"}))
-        fill(network, state, folder)
-        loaded = cls(network, spec=card.spec, recipe=card.recipe, device=device)
+        with refused_if_unfit(folder):
+            network, _ = _blank(card.spec.model_copy(update={"weights": "none"}))
+            network.load_state_dict(state)
+            loaded = cls(network, spec=card.spec, recipe=card.recipe, device=device)
         check(loaded, card.fingerprint, folder)
         return loaded
 

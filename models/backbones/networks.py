@@ -38,6 +38,8 @@ BACKBONES: Mapping[str, Callable[[int], nn.Module]] = MappingProxyType(
 HeadKind = Literal["own", "linear", "cosine"]
 COSINE_SCALE = 30.0
 
+# A network takes memory for its input before a picture is there.
+_LARGEST_PX = 4096
 _GREY = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -101,8 +103,10 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    input_size: int = Field(description="Side of the center crop, in pixels.")
-    resize: int = Field(description="Shorter side before the crop, in pixels.")
+    input_size: int = Field(ge=1, le=_LARGEST_PX, description="Side of the center crop, in pixels.")
+    resize: int = Field(
+        ge=1, le=_LARGEST_PX, description="Shorter side before the crop, in pixels."
+    )
     mean: tuple[float, float, float] = Field(description="Of each channel, on [0, 1].")
     std: tuple[float, float, float] = Field(description="Of each channel, on [0, 1].")
 

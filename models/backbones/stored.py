@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -58,14 +59,16 @@ def read_model(folder: Path, kind: type[_Card]) -> tuple[_Card, dict[str, Tensor
         ) from error
 
 
-def fill(network: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-    """Put weights that were read into a network.
+@contextmanager
+def refused_if_unfit(folder: Path) -> Iterator[None]:
+    """Building a network as its card says, and putting the weights that were read into it.
 
-    Raises: CorruptVersion: if they do not fit.
+    Raises: CorruptVersion: if the card names what cannot be, or the weights do not fit.
     """
     try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
+        yield
+    # What torch and importlib say of it.
+    except (RuntimeError, TypeError, ValueError) as error:
         raise CorruptVersion(f"the weights in {folder} do not fit its card: {error}") from error
 
 

@@ -18,7 +18,7 @@ def load_miner(folder: Path) -> Miner | DetectionMiner:
     try:
         card = json.loads((folder / "miner.json").read_bytes())
         task = card.get("task") if isinstance(card, dict) else None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CorruptVersion(
             f"the miner in {folder} cannot be read ({type(error).__name__}: {error}); delete the "
             "folder, the next fit makes a new one"

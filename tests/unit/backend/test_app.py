@@ -32,6 +32,7 @@ ENDPOINTS = [
     ("GET", "/job_status/1-0123abcd.5"),
     ("POST", "/job_status"),
     ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
 ]
 TAKE_JSON = [path for method, path in ENDPOINTS if method == "POST"]
 BODY = {"project": "1.1795231806", "action": "NEW_THING", "tasks": [], "job": "1-0123abcd.5"}

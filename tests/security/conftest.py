@@ -1,0 +1,41 @@
+"""What the security tests share: small real servers, an app behind a password, a recorder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from backend.app import create_app
+from backend.jobs import Jobs
+from backend.settings import Settings
+from tests.unit.backend.conftest import Recorder
+from tests.unit.backend.labelstudio.conftest import Serve, serve
+
+__all__ = ["Serve", "serve"]
+
+ROOT = Path(__file__).resolve().parents[2]
+USER, PASSWORD = "label", "pa:ss wörd"
+
+
+@pytest.fixture
+def jobs(settings: Settings) -> Jobs:
+    return Jobs(settings, handler=Recorder(), immediate=True)
+
+
+@pytest.fixture
+def app(settings: Settings, jobs: Jobs) -> Flask:
+    return create_app(settings, jobs)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def locked(settings: Settings, jobs: Jobs) -> Flask:
+    given = {"basic_auth_user": USER, "basic_auth_pass": PASSWORD}
+    return create_app(settings.model_copy(update=given), jobs)
