@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from backend.app import create_app
 from backend.jobs import Jobs
 from backend.settings import Settings
+from tests.canary import secret, watch_login
 from tests.unit.backend.conftest import Recorder
 from tests.unit.backend.labelstudio.conftest import Serve, serve
 
@@ -21,7 +22,8 @@ __all__ = ["Serve", "Tried", "serve"]
 Tried = Callable[..., None]
 
 ROOT = Path(__file__).resolve().parents[2]
-USER, PASSWORD = "label", "pa:ss wörd"
+USER, PASSWORD = "label", secret("the password of tests", like="pa:ss wörd")
+watch_login(USER, PASSWORD, "the password of tests")
 
 
 @pytest.fixture
