@@ -8,11 +8,12 @@ import uuid
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from backend.dashboard.protection import refuse_other_sites
 from backend.errors import BackendError
 from backend.jobs import Jobs
 from backend.marks import Marks
 from backend.metrics import Metrics
-from backend.routes import dashboard, ml_api, operations
+from backend.routes import dashboard, ml_api, numbers, operations
 from backend.routes.services import Services, install
 from backend.scoring import Scoring
 from backend.security import require_basic_auth
@@ -25,12 +26,14 @@ def create_app(settings: Settings, jobs: Jobs, *, scoring: Scoring | None = None
     """The WSGI application. It loads no model: /predict does, on first need."""
     app = Flask("rarefirst", static_folder=None)
     app.url_map.strict_slashes = False
+    numbers.install(app)
     made = Services(settings, jobs, scoring or Scoring(settings, jobs), Metrics(settings))
     install(app, made)
     furnish(app, made)
     app.register_blueprint(ml_api.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(dashboard.blueprint)
+    app.after_request(dashboard.guarded)
     return app
 
 
@@ -45,6 +48,7 @@ def furnish(app: Flask, made: Services) -> None:
 
     made.metrics.watch(app)
     require_basic_auth(app, settings.basic_auth, refused=Marks(settings.data_dir).leave)
+    refuse_other_sites(app, settings.own_url)
     _answer_errors(app, settings)
 
 

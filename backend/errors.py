@@ -18,6 +18,7 @@
     ├── NotConnected                the project has no connection to us
     ├── Busy                        a round of the project is running
     ├── VersionRefused              a version that cannot be served, or must not be deleted
+    ├── FinetuneRefused             a fine-tune that cannot be begun or ended as things are
     ├── UnsupportedLabelConfig      the label config is not one that we can serve
     ├── MediaError                  an image that cannot be had
     │   └── NoAnswer                whoever has it is silent, or too slow
@@ -200,6 +201,13 @@ class VersionRefused(BackendError):
     """A version that cannot be served again, or that is needed and must not be deleted."""
 
     code = "version_refused"
+    http_status = 409
+
+
+class FinetuneRefused(BackendError):
+    """A fine-tune that cannot be begun, or ended, as things are."""
+
+    code = "finetune_refused"
     http_status = 409
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from backend.errors import BackendError
+from backend.errors import BackendError, FinetuneRefused
 from backend.finetune_config import strategy_of, unknown_strategy
 from backend.finetunes import Finetune, Finetunes, Wish
 from backend.heartbeat import STALE_S, heartbeat_age_s
@@ -163,13 +163,13 @@ def ask_for_finetune(
 
     Raises:
         NotConnected: where the project is not connected.
-        BackendError: where fine-tuning is off, or there is no such strategy.
+        FinetuneRefused: where fine-tuning is off, or there is no such strategy.
     """
     jobs = Jobs(settings)
     store = jobs.stores.connected(project_id)
     own = effective(settings, store)
     if own.finetune == "off":
-        raise BackendError(
+        raise FinetuneRefused(
             "RAREFIRST_FINETUNE is off for this project; expected auto or on for a fine-tune"
         )
     task = (store.read("sync.json", SyncState) or SyncState()).task
@@ -177,7 +177,7 @@ def ask_for_finetune(
     kept = Finetunes(store)
     current = kept.current()
     if current is not None and (strategy, epochs) != (None, None):
-        raise BackendError(
+        raise FinetuneRefused(
             f"fine-tune {current.number} is not over yet; `rarefirst finetune --project "
             f"{project_id} --cancel` ends it, without other options you follow it"
         )
@@ -188,16 +188,18 @@ def ask_for_finetune(
 
 
 def _known(strategy: str, task: str) -> None:
-    """Raises BackendError where there is no such strategy for a kind of labels."""
+    """Raises FinetuneRefused where there is no such strategy for a kind of labels."""
     unknown = unknown_strategy(strategy, task)
     if unknown:
-        raise BackendError(unknown)
+        raise FinetuneRefused(unknown)
 
 
 def cancel_finetune(settings: Settings, project_id: int) -> FinetuneAsked:
     """Have the loop end the fine-tune that runs, or take back a wish for one.
 
-    Raises: NotConnected: where the project is not connected.
+    Raises:
+        NotConnected: where the project is not connected.
+        FinetuneRefused: where none runs and none was asked for.
     """
     jobs = Jobs(settings)
     store = jobs.stores.connected(project_id)
@@ -207,7 +209,7 @@ def cancel_finetune(settings: Settings, project_id: int) -> FinetuneAsked:
         if wish is not None:
             kept.take_up(wish)
         else:
-            raise BackendError("no fine-tune runs, and none was asked for: nothing to cancel")
+            raise FinetuneRefused("no fine-tune runs, and none was asked for: nothing to cancel")
     else:
         kept.ask(Wish(what="cancel"))
     jobs.look(store)

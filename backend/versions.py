@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from backend import pinning
-from backend.errors import VersionRefused
+from backend.errors import VersionRefused, shortened
 from backend.heartbeat import STALE_S, heartbeat_age_s
 from backend.jobs import Jobs
 from backend.pinning import Pinned
@@ -160,8 +160,9 @@ class VersionFolder:
         """
         names = self.registry.names
         if name not in names:
+            known = ", ".join(names) or "none yet"
             raise VersionRefused(
-                f"found no version {name!r}; expected one of {', '.join(names) or 'none yet'}"
+                f"found no version {shortened(repr(name))}; expected one of {known}"
             )
         try:
             return self.registry.load(name)

@@ -12,15 +12,21 @@ from hypothesis import settings as hypothesis_settings
 
 from backend.projects import ProjectStore, ProjectStores, Publication
 from backend.settings import Settings
-from tests import published
+from tests import canary, published
 from tests.recorded import CREATED_S, LABEL_STUDIO, PROJECT_ID
 
 Publish = Callable[..., Publication]
+TOKEN = canary.secret("the token of tests")
 
 # A property holds or not; how long an example takes on a busy machine tells nothing
 # (hypothesis would fail one that takes more than 200 ms).
 hypothesis_settings.register_profile("untimed", deadline=None)
 hypothesis_settings.load_profile("untimed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Search all output for secrets."""
+    config.pluginmanager.register(canary, canary.__name__)
 
 
 @pytest.fixture
@@ -39,7 +45,7 @@ def settings(clean_environment: None, tmp_path: Path) -> Settings:
     return Settings(
         data_dir=tmp_path / "data",
         label_studio_url=LABEL_STUDIO,
-        label_studio_api_key="not-a-token",
+        label_studio_api_key=TOKEN,
         max_body_mb=1,
         debounce_s=0.15,
         debounce_max_s=0.6,

@@ -94,6 +94,7 @@ def _shrunk(data: bytes, settings: Settings) -> bytes | None:
             image.thumbnail((SIDE_PX, SIDE_PX))
     except ImageError:
         return None
+    image.info.clear()  # comments and profiles of the file would be written into ours
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_QUALITY)
     return buffer.getvalue()

@@ -1,8 +1,11 @@
-"""Why no other site can press the dashboard's buttons, and what its pages may load.
+"""Why no other site can have a browser do anything here, and what our pages may load.
 
 A form carries a token that belongs to the session in the visitor's cookie: both are HMACs under
 this data directory's key, so that neither can be made elsewhere. The cookie is not sent along by
 other sites (SameSite=Strict), and what browsers say of a request's origin is checked besides.
+
+A login that a browser knows it sends with what other sites post, too: so whatever does say that it
+comes from another site is refused on every address. Label Studio's server says nothing of the kind.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flask import Flask, request
 from werkzeug.datastructures import Headers
 
 from backend.errors import ForeignRequest
@@ -22,8 +26,9 @@ from backend.serializer import queue_key
 COOKIE = "rarefirst_session"
 FIELD = "token"
 _NONCE_BYTES = 24
+_LOOKS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-#: Of every page: scripts, styles and pictures from here only, nothing inline, no frame around it.
+#: Of every answer: scripts, styles and pictures from here only, nothing inline, no frame around it.
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -74,8 +79,13 @@ class Sessions:
         return hmac.new(self._key, f"{what}:{text}".encode(), hashlib.sha256).hexdigest()
 
 
+def own_hosts(own_url: str) -> set[str]:
+    """Names and ports that are ours: the one that was asked for, and the one that is set."""
+    return {host for host in (request.host, urlsplit(own_url).netloc) if host}
+
+
 def check_origin(headers: Headers, hosts: Collection[str]) -> None:
-    """Refuse a request that another site sent, by what the browser says of it.
+    """Refuse a request that does not come from our own page, by what the browser says of it.
 
     Args:
         headers: of the request.
@@ -85,14 +95,29 @@ def check_origin(headers: Headers, hosts: Collection[str]) -> None:
     Raises: ForeignRequest
     """
     said = headers.get("Origin") or headers.get("Referer") or ""
-    site = headers.get("Sec-Fetch-Site", "same-origin")
-    try:
-        parts = urlsplit(said)
-    except ValueError:
-        parts = urlsplit("")
-    ours = parts.scheme in ("http", "https") and parts.netloc in hosts
-    if not ours or site != "same-origin":
+    if not _names_us(said, hosts) or headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         raise ForeignRequest(
             "the request does not come from this dashboard's own page; open the page and press "
             "the button there"
         )
+
+
+def refuse_other_sites(app: Flask, own_url: str) -> None:
+    """Refuse what a page of another site has a browser send, unless it only looks."""
+
+    @app.before_request
+    def check() -> None:
+        if request.method in _LOOKS:
+            return
+        origin = request.headers.get("Origin")
+        foreign = origin is not None and not _names_us(origin, own_hosts(own_url))
+        if foreign or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            raise ForeignRequest("the request was sent by a page of another site, and is not taken")
+
+
+def _names_us(address: str, hosts: Collection[str]) -> bool:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and parts.netloc in hosts

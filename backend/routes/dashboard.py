@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from flask import (
     Blueprint,
@@ -25,6 +24,7 @@ from backend.dashboard.protection import (
     HEADERS,
     Sessions,
     check_origin,
+    own_hosts,
 )
 from backend.dashboard.words import FILTERS
 from backend.errors import BackendError, NoLogin
@@ -126,7 +126,7 @@ def action(project_id: int, name: str) -> Response:
             "buttons need a login: set BASIC_AUTH_USER and BASIC_AUTH_PASS, also in the "
             "connection's settings in Label Studio, or use the command line"
         )
-    check_origin(request.headers, _own_hosts())
+    check_origin(request.headers, own_hosts(made.settings.own_url))
     _sessions().check(request.cookies.get(COOKIE, ""), request.form.get(FIELD, ""))
     act(made.jobs, made.settings, project_id, name, request.form.get("version", ""))
     response = Response(status=303)
@@ -167,14 +167,8 @@ def refused(error: BackendError) -> Response:
     return response
 
 
-@blueprint.after_request
-def guard(response: Response) -> Response:
-    """What browsers may do with the answer."""
-    return guarded(response)
-
-
 def guarded(response: Response) -> Response:
-    """An answer with the headers of every page; nothing of a project is kept by a browser."""
+    """Any answer of ours, with what browsers may do with it; unless it says more, keep nothing."""
     response.headers.update(HEADERS)
     if "Cache-Control" not in response.headers:
         response.headers["Cache-Control"] = "no-store"
@@ -218,12 +212,6 @@ def _store(project_id: int) -> ProjectStore:
 def _guarded() -> bool:
     """Whether a login guards us: only then pictures are shown and buttons work."""
     return services().settings.basic_auth is not None
-
-
-def _own_hosts() -> set[str]:
-    """Names and ports that are ours: the one that was asked for, and the one that is set."""
-    own = urlsplit(services().settings.own_url).netloc
-    return {request.host, own} if own else {request.host}
 
 
 def _sessions() -> Sessions:

@@ -12,6 +12,7 @@ from demo.backend_process import Backend
 from demo.label_studio_api import LabelStudioApi, sign_up
 from demo.label_studio_process import Login, label_studio, prepare
 from demo.ports import free_port
+from tests.canary import CANARIES
 from tests.e2e.harness import (
     NewBackend,
     NewProject,
@@ -38,6 +39,8 @@ def _start_studio(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(files),
     }
     login = Login("owner@example.com", secrets.token_hex(8), secrets.token_hex(20))
+    CANARIES.watch(login.password, "the password of Label Studio")
+    CANARIES.watch(login.token, "the token of Label Studio")
     prepare(run_dir / "data", progress=lambda _: None)
     port = free_port()
     service = label_studio(run_dir / "data", port=port, login=login, run_dir=run_dir, extra=extra)

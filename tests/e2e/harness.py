@@ -23,9 +23,11 @@ from demo.ports import free_port
 from demo.project import create_digits_project
 from demo.queue_watch import ServedQueue, served_queue, wait_for_queue
 from demo.service import Service
+from tests.canary import secret, watch_login
 
 USER = "rarefirst"
-PASSWORD = "not-a-secret"
+PASSWORD = secret("the password of tests")
+watch_login(USER, PASSWORD, "the password of tests")
 
 _WRITTEN_BACK_S = 2.0
 

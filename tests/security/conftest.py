@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,18 @@ from flask.testing import FlaskClient
 from backend.app import create_app
 from backend.jobs import Jobs
 from backend.settings import Settings
+from tests.canary import secret, watch_login
 from tests.unit.backend.conftest import Recorder
 from tests.unit.backend.labelstudio.conftest import Serve, serve
 
-__all__ = ["Serve", "serve"]
+__all__ = ["Serve", "Tried", "serve"]
+
+#: Say how many inputs a test tried, and what came of them: ``tried(25, refused=3)``.
+Tried = Callable[..., None]
 
 ROOT = Path(__file__).resolve().parents[2]
-USER, PASSWORD = "label", "pa:ss wörd"
+USER, PASSWORD = "label", secret("the password of tests", like="pa:ss wörd")
+watch_login(USER, PASSWORD, "the password of tests")
 
 
 @pytest.fixture
@@ -39,3 +45,13 @@ def client(app: Flask) -> FlaskClient:
 def locked(settings: Settings, jobs: Jobs) -> Flask:
     given = {"basic_auth_user": USER, "basic_auth_pass": PASSWORD}
     return create_app(settings.model_copy(update=given), jobs)
+
+
+@pytest.fixture
+def tried(request: pytest.FixtureRequest) -> Tried:
+    """Counts inputs for the table of `make hostile`; a test that does not is one input."""
+
+    def note(count: int, **more: int) -> None:
+        request.node.user_properties.append(("tried", {"inputs": count, **more}))
+
+    return note

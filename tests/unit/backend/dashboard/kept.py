@@ -22,9 +22,11 @@ from backend.settings import Settings
 from models.config import FinetuneConfig
 from models.detection.boxes import Box, to_text
 from models.registry import VersionCard, VersionRegistry
+from tests.canary import secret, watch_login
 
 EVIL = '<script>alert("x")</script>'
-USER, PASSWORD = "label", "pass wörd"
+USER, PASSWORD = "label", secret("the password of pages", like="pass wörd")
+watch_login(USER, PASSWORD, "the password of pages")
 #: What a browser sends with a form of the page that it shows.
 OURS = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
 T0 = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

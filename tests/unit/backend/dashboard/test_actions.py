@@ -11,6 +11,7 @@ from backend.finetunes import Finetunes
 from backend.jobs import Jobs
 from backend.labelstudio.event_hook import authorization_header
 from backend.pinning import pin, pinned
+from backend.project_settings import FILE, ProjectSettings
 from backend.settings import Settings
 from tests.unit.backend.dashboard.conftest import Press
 from tests.unit.backend.dashboard.kept import OURS, PASSWORD, USER, Kept, token_of
@@ -66,6 +67,23 @@ def test_what_the_command_refuses_is_said_as_it_says_it(press: Press, kept: Kept
     assert response.status_code == 409
     assert "found no version &#39;v0009&#39;; expected one of v0001" in response.text
     assert pinned(kept.store) is None
+
+
+def test_what_cannot_be_done_now_is_a_refusal_and_no_defect(press: Press, kept: Kept) -> None:
+    response = press("cancel-finetune")
+    assert response.status_code == 409
+    assert "nothing to cancel" in response.text
+    own = ProjectSettings(overrides={"finetune": "off"})
+    kept.store.write(FILE, own)
+    response = press("finetune")
+    assert response.status_code == 409
+    assert "RAREFIRST_FINETUNE is off" in response.text
+
+
+def test_what_was_sent_comes_back_no_longer_than_a_person_reads(press: Press, kept: Kept) -> None:
+    response = press("activate", version="x" * 400_000)
+    assert response.status_code == 409
+    assert len(response.data) < 3000
 
 
 def test_only_buttons_that_there_are(press: Press, kept: Kept) -> None:

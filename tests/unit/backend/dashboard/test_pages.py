@@ -167,6 +167,14 @@ def test_a_picture_is_small_private_and_a_jpeg(browser: FlaskClient, kept: Kept)
     assert browser.get("/project/1/picture/6").status_code == 404
 
 
+@pytest.mark.parametrize("number", ["9" * 19, str(2**63), "9" * 5000, "\u0663", "-1", "5.0"])
+def test_a_number_that_no_task_can_have_is_not_found(
+    browser: FlaskClient, kept: Kept, number: str
+) -> None:
+    for path in (f"/project/1/picture/{number}", f"/project/{number}", f"/project/{number}/queue"):
+        assert browser.get(path).status_code == 404, path
+
+
 def test_without_a_login_to_guard_it_no_picture_and_no_button(
     settings: Settings, store: ProjectStore
 ) -> None:
