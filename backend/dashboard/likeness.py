@@ -32,7 +32,8 @@ def order_likeness(
     Args:
         settings: of the service.
         project_id: a connected project.
-        a, b: versions that are stored.
+        a: a stored version.
+        b: another one.
         patience_s: after which the process is ended.
     """
     if not _one_at_a_time.acquire(blocking=False):
@@ -49,8 +50,11 @@ def order_likeness(
         return OrderLikeness.model_validate(json.loads(done.stdout)["order"])
     except subprocess.TimeoutExpired:
         return OrderLikeness(why_not=f"it takes longer than {patience_s:.0f} s; {_by_hand(a, b)}")
+    except OSError as error:
+        return OrderLikeness(why_not=f"it failed ({error.strerror}); {_by_hand(a, b)}")
     except (ValueError, KeyError, ValidationError):
-        logger.warning("versions %s and %s: %s", a, b, done.stderr[-2000:].decode(errors="replace"))
+        said = done.stderr[-2000:].decode(errors="replace")
+        logger.warning("versions %s and %s: %s", a, b, said)
         return OrderLikeness(why_not=f"it failed; {_by_hand(a, b)}")
     finally:
         _one_at_a_time.release()

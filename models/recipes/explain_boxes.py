@@ -23,7 +23,8 @@ def explain_boxes(
 ) -> tuple[WhyRare, ...]:
     """As ``explain``; what is compared is the detection that decides, with those on labeled boxes.
 
-    That is the one with the best log-odds of the tail; before anything is fitted, the one that
+    Where the detector finds no labeled box of a tail class, whole pictures are compared. What
+    decides is the one with the best log-odds of the tail; before anything is fitted, the one that
     the detector finds likeliest of a tail class.
     """
     layout = Layout.of(examples, len(miner.head))
@@ -44,6 +45,8 @@ def explain_boxes(
         errors = judge.over_detections.reconstruction_error(judge.examples(deciding))
         above = judge.over_detections.above_usual(errors)
     near = _nearest(miner, deciding, known)
+    if near is None:
+        near = _nearest_pictures(miner, examples.take(pictures), known)
     found = []
     for picture, decides in enumerate(best.tolist()):
         detections = _detections(slots, picture, decides, rarity)
@@ -73,8 +76,13 @@ def _best(score: NDArray[np.float64], slots: Slots, count: int) -> IntArray:
     return best
 
 
-def _nearest(miner: DetectionMiner, deciding: Slots, known: LabeledTexts) -> list[tuple[Near, ...]]:
-    """For each of some detections the nearest ones that lie on labeled boxes of tail classes."""
+def _nearest(
+    miner: DetectionMiner, deciding: Slots, known: LabeledTexts
+) -> list[tuple[Near, ...]] | None:
+    """For each of some detections the nearest ones that lie on labeled boxes of tail classes.
+
+    None where the detector finds none of these.
+    """
     tasks = known.examples
     if not len(tasks) or not len(deciding):
         return [()] * len(deciding)
@@ -83,6 +91,8 @@ def _nearest(miner: DetectionMiner, deciding: Slots, known: LabeledTexts) -> lis
     labeled = label(slots, boxes, miner.classes.names)
     of_tail = np.isin(labeled.targets, miner.classes.tail)
     some, targets = labeled.slots.take(of_tail), labeled.targets[of_tail]
+    if not len(some):
+        return None
     # What the trunk sees in the box: the patch before it was made for the classes of then.
     return nearest_known(
         numbered(deciding.features[:, miner.patch_size :]),
@@ -91,6 +101,28 @@ def _nearest(miner: DetectionMiner, deciding: Slots, known: LabeledTexts) -> lis
         tasks=tasks.ids[some.picture],
         count=NEAREST,
     )
+
+
+def _nearest_pictures(
+    miner: DetectionMiner, examples: Examples, known: LabeledTexts
+) -> list[tuple[Near, ...]]:
+    """The same of whole pictures, by the first tail class that each labeled one holds."""
+    index = {miner.classes.names[k]: k for k in miner.classes.tail}
+    held = [[index[b.label] for b in from_text(text) if b.label in index] for text in known.labels]
+    rows = np.flatnonzero([bool(some) for some in held])
+    some = known.examples.take(rows)
+    return nearest_known(
+        _whole(miner, examples),
+        _whole(miner, some),
+        np.asarray([held[row][0] for row in rows], dtype=np.int64),
+        tasks=some.ids,
+        count=NEAREST,
+    )
+
+
+def _whole(miner: DetectionMiner, examples: Examples) -> Examples:
+    layout = Layout.of(examples, len(miner.head))
+    return numbered(layout.pictures(examples)[:, miner.patch_size :])
 
 
 def _detections(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.detection.boxes import to_text
+from models.detection.boxes import Box, to_text
 from models.recipes.explain import explain
 from models.tasks.base import LabeledTexts
 from models.types import ClassSpace, Examples
@@ -64,6 +64,17 @@ def test_without_a_tail_there_are_only_detections() -> None:
     assert (one.tail_mass, one.error, one.nearest) == (None, None, ())
     assert one.detections
     assert not any(box.decides for box in one.detections)
+
+
+def test_where_no_labeled_box_is_found_whole_pictures_are_compared() -> None:
+    moved = [
+        to_text([Box(b.label, b.x0, b.y0 + 0.5, b.x1, b.y1 + 0.5) for b in boxes])
+        for boxes in LABELED.boxes
+    ]
+    (one, *_) = explain(fit(), POOL, LabeledTexts(LABELED.examples, tuple(moved)))
+    assert len(one.nearest) == 3
+    assert {near.id for near in one.nearest} <= {3, 9, 20, 31}
+    assert all((near.target == 1) == (near.id in {3, 9}) for near in one.nearest)
 
 
 def test_a_picture_without_detections_has_no_reason() -> None:
