@@ -14,6 +14,7 @@ from backend import (
     cli_backtest,
     cli_doctor,
     cli_finetune,
+    cli_history,
     cli_simulate,
     cli_tables,
     cli_versions,
@@ -44,6 +45,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 
 app.add_typer(cli_versions.versions, name="versions")
 app.command()(cli_versions.queue)
+app.command()(cli_history.history)
 app.command()(cli_doctor.doctor)
 app.command()(cli_backtest.backtest)
 app.command()(cli_simulate.simulate)
@@ -172,23 +174,29 @@ def score(
 
 
 @app.command()
-def pause(project: Project) -> None:
+def pause(project: Project, json: Json = False) -> None:
     """Stop working on a project; the published queue stays as it is."""
     with clear_errors():
         from backend.pausing import pause_project
 
-        pause_project(read_settings(), project)
-        cli_tables.out().print(f"Project {project} is paused. `rarefirst resume` goes on.")
+        done = pause_project(read_settings(), project)
+        if json:
+            print_json(done)
+        else:
+            cli_tables.out().print(f"Project {project} is paused. `rarefirst resume` goes on.")
 
 
 @app.command()
-def resume(project: Project) -> None:
+def resume(project: Project, json: Json = False) -> None:
     """Go on with a paused project."""
     with clear_errors():
         from backend.pausing import resume_project
 
-        resume_project(read_settings(), project)
-        cli_tables.out().print(f"Project {project} goes on with its next round.")
+        done = resume_project(read_settings(), project)
+        if json:
+            print_json(done)
+        else:
+            cli_tables.out().print(f"Project {project} goes on with its next round.")
 
 
 @app.command(hidden=True)

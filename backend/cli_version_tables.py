@@ -10,12 +10,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from backend.why_rare import TaskWhy
+
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backend.compare_versions import Comparison, OrderLikeness
+    from backend.compare_versions import Comparison
     from backend.served_queue import ServedQueue
-    from backend.version_differences import Pair
+    from backend.version_differences import OrderLikeness, Pair
     from backend.versions import Activated, VersionDetail, VersionList, VersionRow
 
 #: Figures of a fit that tell versions apart at a glance.
@@ -189,17 +191,30 @@ def queue_table(found: ServedQueue) -> RenderableType:
     table.add_column("rarity", justify="right")
     table.add_column("looks like", overflow="fold")
     table.add_column("confidence", justify="right")
+    for column in ("tail mass", "error"):
+        table.add_column(column, justify="right")
+    table.add_column("nearest rare labels", overflow="fold")
     table.add_column("why", overflow="fold")
     for entry in found.tasks:
+        why = entry.why or TaskWhy()
         table.add_row(
             str(entry.position),
             str(entry.task),
             "" if entry.rarity is None else f"{entry.rarity:.4f}",
             entry.predicted,
             "" if entry.confidence is None else f"{entry.confidence:.3f}",
+            "" if why.tail_mass is None else f"{why.tail_mass:.3f}",
+            _error(why),
+            ", ".join(f"{near.label} {near.task}" for near in why.nearest),
             entry.reason,
         )
     return Group(Text(head), table)
+
+
+def _error(why: TaskWhy) -> str:
+    """The reconstruction error, and how many standard deviations above the mean it lies."""
+    above = "" if why.error_above is None else f" ({why.error_above:+.1f} sd)"
+    return _figure(why.reconstruction_error) + above
 
 
 def _pair(table: Table, name: str, pair: Pair) -> None:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from backend import cli_tables
-from backend.dashboard.found import FoundPanel, found_panel, thinned
+from backend.dashboard.found import FoundPanel, found_panel
 from backend.dashboard.words import amount
 from backend.projects import ProjectStores
 from backend.reconcile.state import SyncState
 from backend.reports import ProjectReport, RoundEntry
 from backend.settings import Settings
+from backend.sparklines import sparkline
 from backend.status import ServiceStatus, service_status
 from models.tasks.base import DETECTION
 
 EVERY_S = 2.0
-_BLOCKS = " ▁▂▃▄▅▆▇█"
-_WIDTH = 40
 
 
 def watch(
@@ -70,12 +69,3 @@ def found_lines(project_id: int, panel: FoundPanel) -> list[str]:
             words += f", {amount(times)} times as many since label {curve.begun}"
         lines.append(f"project {project_id}, {curve.name or 'rare ones found'}: {words}")
     return lines
-
-
-def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
-    """Values from 0 up as blocks of eight heights, ``width`` of them at most."""
-    shown = thinned(list(values), width)
-    most = max(shown, default=0)
-    if not most:
-        return _BLOCKS[0] * len(shown)
-    return "".join(_BLOCKS[round(value / most * (len(_BLOCKS) - 1))] for value in shown)

@@ -21,7 +21,15 @@ from backend.reconcile.frozen_models import known_state
 from backend.reconcile.order import draw_of, window
 from backend.reconcile.state import LabelSnapshot
 from backend.settings import Settings
-from backend.version_differences import LabelDifference, Pair, config_of, label_difference, pairs
+from backend.version_differences import (
+    LabelDifference,
+    OrderLikeness,
+    Overlap,
+    Pair,
+    config_of,
+    label_difference,
+    pairs,
+)
 from backend.versions import VersionFolder, VersionRow, frozen_model_of
 from models.errors import ModelError
 from models.recipes.load_miner import load_miner
@@ -29,34 +37,6 @@ from models.registry import Version
 from models.types import FloatArray, RankedQueue
 
 _FIRST = (10, 50)
-
-
-class Overlap(BaseModel):
-    """How many tasks the first places of both orders have in common."""
-
-    model_config = ConfigDict(frozen=True)
-
-    first: int
-    common: int
-
-
-class OrderLikeness(BaseModel):
-    """How alike two versions order the tasks that are unlabeled now.
-
-    Attributes:
-        tasks: unlabeled tasks with features for both, which is what is compared.
-        overlap: of the first places.
-        spearman: rank correlation of rarity in [-1, 1]; None where one of them finds every task
-            equally rare, as a diversity order does.
-        why_not: why the orders cannot be compared, empty where they are.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    tasks: int = 0
-    overlap: tuple[Overlap, ...] = ()
-    spearman: float | None = None
-    why_not: str = ""
 
 
 class Comparison(BaseModel):

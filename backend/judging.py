@@ -43,10 +43,12 @@ class Judged:
     Attributes:
         judgement: of the images that could be read, in the order asked for; None if none could.
         failures: id -> the reason why an image could not be read.
+        examples: what was judged, as the frozen model sees it.
     """
 
     judgement: Judgement | None
     failures: dict[int, str] = field(default_factory=dict)
+    examples: Examples | None = None
 
 
 class Judge:
@@ -145,8 +147,9 @@ class Judge:
                 threads=threads,
                 should_stop=should_stop,
             )
-            judgement = self._miner.judge(self._examples(embedded)) if len(embedded.ids) else None
-        return Judged(judgement, embedded.failures)
+            examples = self._examples(embedded) if len(embedded.ids) else None
+            judgement = self._miner.judge(examples) if examples is not None else None
+        return Judged(judgement, embedded.failures, examples)
 
     def _examples(self, embedded: Embedded) -> Examples:
         return self._task.shown(

@@ -148,6 +148,8 @@ class RoundEntry(BaseModel):
     )
     queue_labeled: int = Field(0, description="labeled tasks of the queue that was served")
     queue_rare: int = Field(0, description="those of them that were rare")
+    queue_kind: str = Field("", description="what ordered that queue: a scorer, or diversity")
+    tail: tuple[str, ...] = Field((), description="the rare classes then")
     version: str = ""
     publication: str = ""
     seconds: dict[str, float] = Field(default_factory=dict, description="action -> duration")

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from backend.cores import usable_cores
 from backend.errors import BackendError, MediaError
 from backend.judging import Judge, NothingToJudgeWith
 from backend.preannotation import class_of
-from backend.projects import ProjectStores
+from backend.projects import ProjectStore, ProjectStores
 from backend.settings import Settings
 from backend.simulation.images import readable
+from backend.why_rare import TaskWhy, newest_of_tail, why_rare
 from models.image_kinds import SUFFIXES
+
+if TYPE_CHECKING:
+    from models.types import Examples
 
 
 class FileScore(BaseModel):
@@ -23,6 +29,7 @@ class FileScore(BaseModel):
     Attributes:
         rarity: in [0, 1], likelihood that it shows a rare class; None where it cannot be read.
         error: why it cannot be read, else empty.
+        why: labeled tasks of rare classes that it is like, and what the heads say.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,6 +39,7 @@ class FileScore(BaseModel):
     predicted: str = ""
     confidence: float | None = None
     error: str = ""
+    why: TaskWhy | None = None
 
 
 class FileScores(BaseModel):
@@ -103,6 +111,9 @@ def score_files(settings: Settings, project_id: int, paths: Sequence[Path]) -> F
         for index, reason in judged.failures.items()
     ]
     found = judged.judgement
+    why: dict[int, TaskWhy] = {}
+    if judged.examples is not None:
+        why = _why(store, judge.version, judged.examples)
     if found is not None:
         scores += [
             FileScore(
@@ -110,10 +121,45 @@ def score_files(settings: Settings, project_id: int, paths: Sequence[Path]) -> F
                 rarity=float(found.rarity[row]),
                 predicted=class_of(judge.classes, found, row),
                 confidence=float(found.confidence[row]),
+                why=why.get(index),
             )
             for row, index in enumerate(found.ids.tolist())
         ]
     scores.sort(key=lambda score: (score.rarity is None, -(score.rarity or 0.0), score.file))
     return FileScores(
         project=project_id, version=judge.version, tail=judge.tail, files=tuple(scores)
+    )
+
+
+def _why(store: ProjectStore, name: str, examples: Examples) -> dict[int, TaskWhy]:
+    """Why each file is taken for rare, compared to the project's labels as they are stored."""
+    from backend.mirror_reader import MirrorReader
+    from backend.reconcile.context import shown
+    from backend.reconcile.frozen_models import known_state
+    from backend.reconcile.state import SyncState
+    from models.recipes.load_miner import load_miner
+    from models.registry import VersionRegistry
+    from models.tasks import classes_in
+    from models.tasks.base import LabeledTexts
+
+    version = VersionRegistry(store.path("versions")).load(name)
+    sync = store.read("sync.json", SyncState) or SyncState()
+    reader = MirrorReader(store.path("mirror"))
+    fingerprint = version.card.backbone_fingerprint
+    tasks, table = reader.tasks(), reader.features(fingerprint)
+    if tasks is None or table is None:
+        return {}
+    labels = tasks.usable_labels(version.card.classes, sync.task)
+    known = newest_of_tail(
+        {i: classes_in(sync.task, text) for i, text in labels.items()}, version.card.tail
+    )
+    ids = np.intersect1d(known, tasks.ids[table.embedded(tasks)])
+    state = known_state(store, fingerprint)
+    return why_rare(
+        load_miner(version.path),
+        examples,
+        LabeledTexts(
+            shown(table.examples(ids), state, version.card.classes),
+            tuple(labels[int(i)] for i in ids),
+        ),
     )

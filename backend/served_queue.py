@@ -16,6 +16,7 @@ from backend.preannotation import class_of
 from backend.projects import ProjectStore, ProjectStores, PublishedScores
 from backend.queue_scores import queue_scores, rarity_of
 from backend.settings import Settings
+from backend.why_rare import HeadWhy, TaskWhy
 
 
 class QueueEntry(BaseModel):
@@ -29,6 +30,7 @@ class QueueEntry(BaseModel):
         predicted: what the task looks like, of boxes the surest one's class, empty where nothing
             is known or there; confidence: how sure that is, in [0, 1].
         reason: why it stands where it stands: ``tail 7``, ``diversity``, ``control`` and so on.
+        why: what it is like, and what the heads say; of the queue's head only.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,6 +42,7 @@ class QueueEntry(BaseModel):
     predicted: str = ""
     confidence: float | None = None
     reason: str = ""
+    why: TaskWhy | None = None
 
 
 class ServedQueue(BaseModel):
@@ -81,6 +84,7 @@ def served_queue(settings: Settings, project_id: int, *, limit: int) -> ServedQu
         return ServedQueue(project=project_id, paused=store.paused, next=_waits_for(store))
     left = _unlabeled(store, published.task_ids)
     scores = store.published_scores(published.name)
+    folder = store.path("publications", published.name)
     return ServedQueue(
         project=project_id,
         publication=published.name,
@@ -90,7 +94,7 @@ def served_queue(settings: Settings, project_id: int, *, limit: int) -> ServedQu
         size=len(published.task_ids),
         left=len(left),
         paused=store.paused,
-        tasks=_entries(left[: limit or None], scores),
+        tasks=_entries(left[: limit or None], scores, HeadWhy.load(folder)),
     )
 
 
@@ -103,7 +107,9 @@ def _unlabeled(store: ProjectStore, task_ids: tuple[int, ...]) -> list[int]:
     return [int(i) for i in ids[np.isin(ids, tasks.ids[tasks.rows(state="unlabeled")])]]
 
 
-def _entries(task_ids: list[int], scores: PublishedScores | None) -> tuple[QueueEntry, ...]:
+def _entries(
+    task_ids: list[int], scores: PublishedScores | None, why: HeadWhy
+) -> tuple[QueueEntry, ...]:
     places = enumerate(task_ids, start=1)
     if scores is None:
         return tuple(QueueEntry(position=place, task=task) for place, task in places)
@@ -120,6 +126,7 @@ def _entries(task_ids: list[int], scores: PublishedScores | None) -> tuple[Queue
                 predicted="" if row is None else class_of(scores.classes, scores, row),
                 confidence=None if row is None else float(scores.confidence[row]),
                 reason=scores.reasons.get(task, ""),
+                why=why.by_task.get(task),
             )
         )
     return tuple(entries)

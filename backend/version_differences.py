@@ -41,6 +41,34 @@ class LabelDifference(BaseModel):
     same: int = 0
 
 
+class Overlap(BaseModel):
+    """How many tasks the first places of both orders have in common."""
+
+    model_config = ConfigDict(frozen=True)
+
+    first: int
+    common: int
+
+
+class OrderLikeness(BaseModel):
+    """How alike two versions order the tasks that are unlabeled now.
+
+    Attributes:
+        tasks: unlabeled tasks with features for both, which is what is compared.
+        overlap: of the first places.
+        spearman: rank correlation of rarity in [-1, 1]; None where one of them finds every task
+            equally rare, as a diversity order does.
+        why_not: why the orders cannot be compared, empty where they are.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    tasks: int = 0
+    overlap: tuple[Overlap, ...] = ()
+    spearman: float | None = None
+    why_not: str = ""
+
+
 def label_difference(before: LabelSnapshot, after: LabelSnapshot) -> LabelDifference:
     """What became of the labels between two snapshots; boxes that moved are changed labels."""
     a, b = before.as_dict(), after.as_dict()

@@ -12,11 +12,11 @@ from pydantic import JsonValue
 
 from backend.dashboard.finetunes import FinetuneCard
 from backend.dashboard.found import FoundCurve, FoundPanel
-from backend.dashboard.precision import PrecisionPanel
+from backend.dashboard.precision import PrecisionPanel, QueuePrecision
 
 Figure = dict[str, JsonValue]
 
-_FOUND, _RANDOM, _BAND = "--series-1", "--series-2", "--band"
+_FOUND, _RANDOM, _BAND, _OTHER = "--series-1", "--series-2", "--band", "--control"
 
 
 def found_figure(panel: FoundPanel, curve: FoundCurve) -> Figure:
@@ -60,22 +60,27 @@ def found_figure(panel: FoundPanel, curve: FoundCurve) -> Figure:
 def precision_figure(panel: PrecisionPanel) -> Figure:
     """One bar a queue, and a line where random order would be."""
     names: list[JsonValue] = [f"{k + 1}" for k in range(len(panel.queues))]
-    told: list[JsonValue] = [
-        f"{_plain(one.version or one.publication)}: {one.rare} of {one.labeled}"
-        for one in panel.queues
-    ]
-    traces: list[JsonValue] = [
-        {
-            "type": "bar",
-            "x": names,
-            "y": _rounded([one.precision for one in panel.queues]),
-            "text": told,
-            "textposition": "none",
-            "hovertemplate": "%{text}<extra></extra>",
-            "name": "published queue",
-            "marker": {"color": _FOUND},
-        }
-    ]
+    numbered = list(zip(names, panel.queues, strict=True))
+    traces: list[JsonValue] = []
+    # A legend without colours too: bars of an order that knows nothing of the rare are hatched.
+    for mined, words, colour, shape in (
+        (True, "rarest first", _FOUND, ""),
+        (False, "no order by rarity", _OTHER, "/"),
+    ):
+        some = [(name, one) for name, one in numbered if one.mined is mined]
+        if some:
+            traces.append(
+                {
+                    "type": "bar",
+                    "x": [name for name, _ in some],
+                    "y": _rounded([one.precision for _, one in some]),
+                    "text": [_told(one) for _, one in some],
+                    "textposition": "none",
+                    "hovertemplate": "%{text}<extra></extra>",
+                    "name": words,
+                    "marker": {"color": colour, "pattern": {"shape": shape}},
+                }
+            )
     if panel.random is not None:
         traces.append(
             {
@@ -86,7 +91,12 @@ def precision_figure(panel: PrecisionPanel) -> Figure:
                 "line": {"color": _RANDOM, "dash": "dash", "width": 2},
             }
         )
-    return _figure(traces, x="queue", y="share that was rare", percent=True)
+    return _figure(traces, x="queue", y="share that was rare", percent=True, order=names)
+
+
+def _told(one: QueuePrecision) -> str:
+    words = f"{_plain(one.version or one.publication)}: {one.rare} of {one.labeled}"
+    return f"{words}, by {_plain(one.kind)}" if one.kind else words
 
 
 def loss_figure(card: FinetuneCard) -> Figure:
@@ -102,11 +112,21 @@ def loss_figure(card: FinetuneCard) -> Figure:
     return _figure([trace], x="epoch", y="loss")
 
 
-def _figure(traces: list[JsonValue], *, x: str, y: str, percent: bool = False) -> Figure:
+def _figure(
+    traces: list[JsonValue],
+    *,
+    x: str,
+    y: str,
+    percent: bool = False,
+    order: list[JsonValue] | None = None,
+) -> Figure:
+    """``order``: the categories of the lower axis, in their order; else it is one of numbers."""
     axis: dict[str, JsonValue] = {"title": {"text": y}, "rangemode": "tozero"}
     if percent:
         axis["tickformat"] = ".0%"
-    kind: JsonValue = {"title": {"text": x}, "type": "category" if percent else "linear"}
+    kind: dict[str, JsonValue] = {"title": {"text": x}, "type": "linear"}
+    if order is not None:
+        kind |= {"type": "category", "categoryorder": "array", "categoryarray": order}
     return {"data": traces, "layout": {"xaxis": kind, "yaxis": axis}}
 
 

@@ -1,4 +1,4 @@
-"""How many of the labels that each published queue brought were rare."""
+"""How many of the labels that each published queue brought were rare, and what ordered it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ from pydantic import BaseModel, ConfigDict
 from backend.reports import RoundEntry
 
 _MOST = 60
+#: Orders that know nothing of what is rare.
+UNMINED = frozenset({"diversity", "random"})
 
 
 class QueuePrecision(BaseModel):
-    """One published queue: how many of its tasks were labeled, and how many of them were rare."""
+    """One published queue: how many of its tasks were labeled, and how many of them were rare.
+
+    Attributes:
+        kind: what ordered it, such as ``rarefirst`` or ``diversity``; empty where rounds of then
+            did not write it down.
+        tail: the rare classes then; empty likewise.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -22,6 +30,13 @@ class QueuePrecision(BaseModel):
     at: datetime
     labeled: int
     rare: int
+    kind: str = ""
+    tail: tuple[str, ...] = ()
+
+    @property
+    def mined(self) -> bool:
+        """It was ordered by likelihood of being rare, as far as is known."""
+        return self.kind not in UNMINED
 
     @property
     def precision(self) -> float:
@@ -36,6 +51,10 @@ class PrecisionPanel(BaseModel):
 
     queues: tuple[QueuePrecision, ...] = ()
     random: float | None = None
+
+    def by_chance(self, queue: QueuePrecision) -> float | None:
+        """How many rare ones random order had likely given with as many labels."""
+        return None if self.random is None else self.random * queue.labeled
 
 
 def precision_panel(history: Sequence[RoundEntry], *, random: float | None) -> PrecisionPanel:
@@ -52,6 +71,8 @@ def precision_panel(history: Sequence[RoundEntry], *, random: float | None) -> P
                 at=entry.at,
                 labeled=entry.queue_labeled,
                 rare=entry.queue_rare,
+                kind=entry.queue_kind,
+                tail=entry.tail,
             )
         serving, version = entry.publication, entry.version
     return PrecisionPanel(

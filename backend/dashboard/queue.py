@@ -12,6 +12,7 @@ from backend.mirror_reader import MirrorReader
 from backend.preannotation import class_of
 from backend.projects import ProjectStore, PublishedScores
 from backend.settings import Settings
+from backend.why_rare import HeadWhy, TaskWhy
 
 SHOWN = 24
 _LOOKED_UP = 500  # tasks asked for at once: the first unlabeled ones are mostly among them
@@ -22,6 +23,17 @@ _WORDS = {
 }
 
 
+class NearCard(BaseModel):
+    """A labeled task of a rare class that a queued one is like."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: int
+    label: str
+    distance: float | None
+    picture: Picture
+
+
 class QueueCard(BaseModel):
     """One task.
 
@@ -30,6 +42,8 @@ class QueueCard(BaseModel):
         rarity, confidence: in [0, 1]; None where nothing is known.
         predicted: what it looks like; of boxes its surest one's class.
         why: why it stands there, in words.
+        rare: more of why: tail mass, reconstruction error, detections; None where nothing is kept.
+        near: labeled tasks of rare classes that it is like, the nearest first.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,6 +55,8 @@ class QueueCard(BaseModel):
     predicted: str = ""
     confidence: float | None = None
     why: str = ""
+    rare: TaskWhy | None = None
+    near: tuple[NearCard, ...] = ()
 
 
 class QueuePanel(BaseModel):
@@ -72,7 +88,9 @@ def queue_panel(settings: Settings, store: ProjectStore, *, images: bool) -> Que
         return QueuePanel()
     uris = _head(store, published.task_ids)
     scores = store.published_scores(published.name)
+    why = HeadWhy.load(store.path("publications", published.name)).by_task
     pictures = Pictures(settings, store, shown=images)
+    near = _near(store, pictures, {task: why[task] for task in uris if task in why})
     return QueuePanel(
         publication=published.name,
         version=published.version,
@@ -80,10 +98,36 @@ def queue_panel(settings: Settings, store: ProjectStore, *, images: bool) -> Que
         published_at=published.published_at,
         size=len(published.task_ids),
         cards=tuple(
-            _card(place, task, pictures.of(uri), scores)
+            _card(place, task, pictures.of(uri), scores).model_copy(
+                update={"rare": why.get(task), "near": near.get(task, ())}
+            )
             for place, (task, uri) in enumerate(uris.items(), start=1)
         ),
     )
+
+
+def _near(
+    store: ProjectStore, pictures: Pictures, why: Mapping[int, TaskWhy]
+) -> dict[int, tuple[NearCard, ...]]:
+    """What each task is like, with pictures; tasks that are gone since are left out."""
+    wanted = {near.task for one in why.values() for near in one.nearest}
+    tasks = MirrorReader(store.path("mirror")).some(wanted) if wanted else None
+    if tasks is None:
+        return {}
+    uris = dict(zip(tasks.ids.tolist(), tasks.uris.tolist(), strict=True))
+    return {
+        task: tuple(
+            NearCard(
+                task=near.task,
+                label=near.label,
+                distance=near.distance,
+                picture=pictures.of(str(uris[near.task])),
+            )
+            for near in one.nearest
+            if near.task in uris
+        )
+        for task, one in why.items()
+    }
 
 
 def why_words(reason: str) -> str:

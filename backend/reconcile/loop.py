@@ -372,10 +372,10 @@ class Reconciler:
         rare = {task for task, classes in labels.items() if tail.intersection(classes)}
         publications = context.store.publications()
         served = publications.published
-        from_queue = [i for i in served.task_ids if i in labels] if served else []
-        previous = publications.previous
+        judged, previous = served, publications.previous
         if "publish" in worked.seconds and previous is not None:
-            from_queue = [i for i in previous.task_ids if i in labels]
+            judged = previous
+        from_queue = [i for i in judged.task_ids if i in labels] if judged else []
         origins: dict[str, int] = {}
         for task_id in labels:
             origin = context.ledger.origin(task_id)
@@ -393,6 +393,8 @@ class Reconciler:
                 rare_found=sum(len(tail.intersection(classes)) for classes in labels.values()),
                 queue_labeled=len(from_queue),
                 queue_rare=len(rare.intersection(from_queue)),
+                queue_kind=judged.kind if judged else "",
+                tail=tuple(context.tail.names),
                 version=version.name if version else "",
                 publication=served.name if served else "",
                 seconds={step: round(spent, 3) for step, spent in worked.seconds.items()},

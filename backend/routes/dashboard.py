@@ -93,11 +93,19 @@ def review(project_id: int) -> Response:
 
 @blueprint.get("/project/<int:project_id>/compare")
 def compare(project_id: int) -> Response:
-    """Two versions side by side."""
+    """Two versions side by side; ``orders``: also how alike they order what is unlabeled."""
     from backend.dashboard.comparison import comparison
 
     a, b = request.args.get("a", ""), request.args.get("b", "")
-    return _page("compare.html", project=project_id, found=comparison(_store(project_id), a, b))
+    found = comparison(_store(project_id), a, b)
+    order = None
+    if "orders" in request.args:
+        from backend.dashboard.likeness import order_likeness
+
+        order = order_likeness(services().settings, project_id, found.a.name, found.b.name)
+        if _by_script():
+            return _page("panels/likeness.html", order=order)
+    return _page("compare.html", project=project_id, found=found, order=order)
 
 
 @blueprint.get("/project/<int:project_id>/picture/<int:task_id>")
@@ -200,9 +208,13 @@ def _page(template: str, **shown: object) -> Response:
 
 
 def _panel(name: str, project_id: int, **shown: object) -> Response:
-    alone = "X-Panel" not in request.headers  # set by our script
-    template = "panel.html" if alone else f"panels/{name}.html"
+    template = f"panels/{name}.html" if _by_script() else "panel.html"
     return _page(template, name=name, project=project_id, **shown)
+
+
+def _by_script() -> bool:
+    """Whether our script asks for a panel, to put it into a page."""
+    return "X-Panel" in request.headers
 
 
 def _store(project_id: int) -> ProjectStore:

@@ -26,6 +26,7 @@ from models.detection.boxes import Boxes
 from models.detection.matching import LabeledSlots, label
 from models.detection.scorers import DETECTION_SCORERS, DetectionScorer
 from models.detection.scorers.base import LEAST_CONFIDENCE, PictureScores
+from models.detection.scorers.rarefirst import RareFirstBoxes
 from models.detection.slots import Layout, Slots
 from models.errors import ConfigError, CorruptVersion, NotEnoughLabels, ShapeError
 from models.holdouts import UNKNOWN, Provenance
@@ -137,6 +138,11 @@ class DetectionMiner:
     def scorer(self) -> DetectionScorer | Diversity:
         """What orders the queue."""
         return self._scorer
+
+    @property
+    def judge_of_boxes(self) -> RareFirstBoxes | None:
+        """What says how likely a detection is rare; None where labels or tail did not allow it."""
+        return self._judge if isinstance(self._judge, RareFirstBoxes) else None
 
     def judge(self, examples: Examples) -> Judgement:
         """Say of each picture how likely it holds something rare, and what was found in it.

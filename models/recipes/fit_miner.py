@@ -116,6 +116,16 @@ class Miner:
         return self._scorer
 
     @property
+    def tail_judge(self) -> RareFirst | None:
+        """What says how likely a task is rare; None where labels or tail did not allow it."""
+        return self._judge
+
+    @property
+    def original_head(self) -> OriginalHead | None:
+        """What says what a task looks like; None without one and without labels of two classes."""
+        return self._head
+
+    @property
     def own_head(self) -> LabelHead | None:
         """The frozen model's own head over the classes; None where a plain one stands in."""
         head = self._head

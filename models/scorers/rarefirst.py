@@ -388,6 +388,12 @@ class RareFirst:
             errors[start:stop] = self._errors(examples.slice(start, stop), logits)
         return errors
 
+    def above_usual(self, errors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N,) by how many standard deviations errors lie above the mean over the pool."""
+        mean, scale = self._known().error
+        above: NDArray[np.float64] = (errors - mean) / scale
+        return above
+
     def weigh(self, weight: float) -> None:
         """Let one standard deviation of the one-class error add so much to each log-odds."""
         fitted = self._known()

@@ -15,16 +15,29 @@
   };
 
   const layoutOf = (given) => {
-    const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
+    const axis = {
+      gridcolor: colour("--line"),
+      zerolinecolor: colour("--line"),
+      linecolor: colour("--line"),
+      tickfont: { color: colour("--quiet") },
+      automargin: true,
+    };
+    const axisOf = (own) => ({
+      ...axis,
+      ...own,
+      title: { ...own.title, standoff: 10, font: { size: 13, color: colour("--quiet") } },
+    });
     return {
       ...given,
-      xaxis: { ...axis, ...given.xaxis },
-      yaxis: { ...axis, ...given.yaxis },
+      xaxis: { ...axisOf(given.xaxis), showgrid: false },
+      yaxis: axisOf(given.yaxis),
       paper_bgcolor: colour("--panel"),
       plot_bgcolor: colour("--panel"),
-      font: { color: colour("--text"), size: 13 },
-      legend: { orientation: "h", y: 1.12, x: 0 },
-      margin: { l: 50, r: 15, t: 30, b: 45 },
+      font: { color: colour("--text"), size: 13, family: getComputedStyle(document.body).fontFamily },
+      hoverlabel: { bgcolor: colour("--panel"), bordercolor: colour("--control"), font: { color: colour("--text") } },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+      bargap: 0.35,
+      margin: { l: 50, r: 15, t: 34, b: 45 },
     };
   };
 
@@ -57,6 +70,7 @@
       if (!answer.ok) return;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       place.replaceChildren(...page.body.childNodes);
+      place.removeAttribute("aria-busy");
     } catch {
       // The service is being restarted, say: what is shown stays, and the link in it works.
     }

@@ -30,9 +30,12 @@ from backend.reconcile.order import Window, control_ids, draw_notes, draw_of, wi
 from backend.reconcile.ownership import ownership
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import snapshot_of
+from backend.why_rare import HEAD, HeadWhy, newest_of_tail, why_rare
+from models.recipes.fit_detection_miner import DetectionMiner
+from models.recipes.fit_miner import Miner
 from models.recipes.load_miner import load_miner
 from models.registry import Version
-from models.tasks.base import FittedMiner
+from models.tasks.base import FittedMiner, LabeledTexts
 from models.types import Examples, Judgement, RankedQueue
 
 logger = logging.getLogger(__name__)
@@ -65,7 +68,9 @@ def run(context: ProjectContext, plan: Plan) -> None:
         tail=version.card.tail,
         settings=publication_settings(context),
     )
-    _import(context, publication, scores, version, _draws(context, version, ranked, examples.ids))
+    why = _why(context, version, miner, examples, ranked)
+    draws = _draws(context, version, ranked, examples.ids)
+    _import(context, publication, scores, version, draws, why)
 
 
 def _fresh_name(context: ProjectContext, version: Version) -> str:
@@ -117,6 +122,24 @@ def _window(
     )
 
 
+def _why(
+    context: ProjectContext,
+    version: Version,
+    miner: Miner | DetectionMiner,
+    examples: Examples,
+    ranked: RankedQueue,
+) -> HeadWhy:
+    """Why the tasks of the queue's head stand there, from the features that were just ranked."""
+    tasks, labels = context.tasks(), context.labels()
+    known = newest_of_tail(context.classes_by_task(), version.card.tail)
+    rows = context.embedded_rows()
+    rows = rows[np.isin(tasks.ids[rows], known)]
+    at = np.searchsorted(examples.ids, ranked.ids[:HEAD])
+    texts = tuple(labels[int(i)] for i in tasks.ids[rows])
+    known_texts = LabeledTexts(context.examples(rows), texts)
+    return HeadWhy(by_task=why_rare(miner, examples.take(at), known_texts))
+
+
 def _settle_candidate(context: ProjectContext) -> None:
     """Finish a publication that was switched before a kill, or abandon it."""
     known = context.store.publications()
@@ -160,10 +183,12 @@ def _import(
     scores: PublishedScores,
     version: Version,
     draws: Sequence[DrawNote],
+    why: HeadWhy,
 ) -> None:
     store, client = context.store, context.client
     folder = store.path("publications", publication.name)
     folder.mkdir(parents=True)
+    why.save(folder)
     scores.save(folder)
     context.ledger.append(
         publication.name,

@@ -19,7 +19,7 @@ from models.detection.scorers.base import PictureScores, State, most
 from models.detection.slots import Slots
 from models.errors import NotEnoughLabels
 from models.scorers.rarefirst import RareFirst
-from models.types import ClassSpace, FloatArray, LabeledExamples, numbered
+from models.types import ClassSpace, Examples, FloatArray, LabeledExamples, numbered
 
 _BACKGROUND = "background"
 _NOTHING = -1e3  # log-odds of a picture without any detection
@@ -79,6 +79,15 @@ class RareFirstBoxes:
     def metrics(self) -> dict[str, float]:
         """Figures of the fit, over detections."""
         return {f"boxes_{name}": value for name, value in self._boxes.metrics.items()}
+
+    @property
+    def over_detections(self) -> RareFirst:
+        """The scorer that says of each detection what it is."""
+        return self._boxes
+
+    def examples(self, slots: Slots) -> Examples:
+        """Detections as that scorer takes them."""
+        return numbered(self._view(slots))
 
     def _view(self, slots: Slots) -> FloatArray:
         """What the trunk sees: the tower's patch was made for the classes that were known."""

@@ -19,6 +19,7 @@ from backend.projects import ProjectStore, Publication, Publications, PublishedS
 from backend.reconcile.state import Failure, Failures, LabelSnapshot, SyncState
 from backend.reports import ProjectReport, RareEstimate, RareLeftReport, RoundEntry
 from backend.settings import Settings
+from backend.why_rare import Detection, HeadWhy, NearLabel, TaskWhy
 from models.config import FinetuneConfig
 from models.detection.boxes import Box, to_text
 from models.registry import VersionCard, VersionRegistry
@@ -73,6 +74,7 @@ class Kept:
         """Write everything."""
         self.mirror()
         self.cache(5)
+        self.cache(4)
         self.report()
         self.history()
         self.publish()
@@ -145,6 +147,8 @@ class Kept:
                     queue_rare=hit,
                     version="v0001" if number < 2 else "v0002",
                     publication=publication,
+                    queue_kind="diversity" if number < 2 else "rarefirst",
+                    tail=(self.rare,),
                     seconds={"publish": 1.0} if publishes else {"fit": 1.0},
                 )
             )
@@ -164,6 +168,7 @@ class Kept:
         folder = self.store.path("publications", "a-v0002-2")
         folder.mkdir(parents=True)
         scores.save(folder)
+        HeadWhy(by_task={task: self.why(task) for task in queue[:4]}).save(folder)
         published = Publication(
             name="a-v0002-2",
             version="v0002",
@@ -174,6 +179,23 @@ class Kept:
             task_ids=queue,
         )
         self.store.write("publication.json", Publications(published=published))
+
+    def why(self, task: int) -> TaskWhy:
+        """What is said of a queued task: it is like task 4, the only rare label."""
+        box = Detection(
+            label=self.rare, confidence=0.75, box=(0.1, 0.2, 0.5, 0.6), rarity=0.9, decides=True
+        )
+        other = Detection(label="common", confidence=0.5, box=(0.6, 0.1, 0.9, 0.4))
+        return TaskWhy(
+            tail_mass=0.625,
+            reconstruction_error=12.5,
+            error_above=2.25 if task != 7 else None,
+            nearest=(
+                NearLabel(task=4, label=self.rare, distance=0.5),
+                NearLabel(task=99, label=self.rare, distance=None),  # deleted since
+            ),
+            detections=(box, other) if self.boxes else (),
+        )
 
     def version(self, name: str, labels: int = 4) -> None:
         """A stored version, fitted on the first labels."""

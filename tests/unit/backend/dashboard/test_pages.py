@@ -143,11 +143,26 @@ def test_the_queue_shows_pictures_that_are_at_hand_and_names_of_others(
     browser: FlaskClient, kept: Kept
 ) -> None:
     text = browser.get("/project/1/queue").text
-    assert text.count("<img ") == 2
+    assert text.count("<img ") == 2 + 3  # two of the queue; the labeled one that three are like
     assert 'src="/project/1/picture/5"' in text
+    assert 'src="/project/1/picture/4"' in text
     assert "/data/upload/1/7.png" in text
     assert 'loading="lazy"' in text
     assert "the turn of rare" in text
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_the_queue_says_why_each_task_is_rare(
+    browser: FlaskClient, guarded: Settings, store: ProjectStore, drawn: bool
+) -> None:
+    Kept(guarded, store, boxes=drawn).fill()
+    text = browser.get("/project/1/queue").text
+    for words in ("<dt>tail mass</dt><dd>62 %", "12.5 ", "+2.2 sd", "0.5 apart"):
+        assert words in text, words
+    assert (
+        text.count('class="decides"') == 4
+    ) is drawn  # one picture is there; three lines of words
+    assert ("common 50 %" in text) is drawn
 
 
 def test_the_script_gets_the_panel_alone(browser: FlaskClient, kept: Kept) -> None:
@@ -183,7 +198,7 @@ def test_without_a_login_to_guard_it_no_picture_and_no_button(
     assert client.get("/project/1/picture/5").status_code == 404
     assert "<img" not in client.get("/project/1/queue").text
     page = client.get("/project/1").text
-    assert page.count("<button") == page.count("disabled") == 4  # one is of the comparison
+    assert page.count("<button") == page.count("disabled") == 4  # one version: no comparison
     assert "BASIC_AUTH_USER" in page
 
 

@@ -149,6 +149,24 @@ def test_precision_of_each_queue_is_its_last_word(kept: Kept) -> None:
     assert queue.version == "v0001"
     assert queue.precision == 0.18
     assert panel.random == 0.02
+    assert (queue.kind, queue.mined, queue.tail) == ("rarefirst", True, ("rare",))
+    assert panel.by_chance(queue) == 1
+
+
+def test_orders_that_know_nothing_of_the_rare_are_told_apart(kept: Kept) -> None:
+    rounds = [one.model_copy(update={"seconds": {}}) for one in history(kept)]
+    panel = precision_panel(rounds, random=0.02)
+    assert [(one.kind, one.mined) for one in panel.queues] == [
+        ("diversity", False),
+        ("rarefirst", True),
+    ]
+    drawn = precision_figure(panel)
+    assert isinstance(drawn["data"], list)
+    names = [trace["name"] for trace in drawn["data"] if isinstance(trace, dict)]
+    assert names == ["rarest first", "no order by rarity", "random order"]
+    # Rounds from before this was written down are taken for mined, as most were.
+    older = [one.model_copy(update={"queue_kind": "", "tail": ()}) for one in rounds]
+    assert [one.mined for one in precision_panel(older, random=None).queues] == [True, True]
 
 
 def test_a_queue_that_is_served_counts_too(kept: Kept) -> None:
@@ -193,6 +211,21 @@ def test_the_queue_leaves_out_what_was_labeled(kept: Kept) -> None:
     assert not any(
         card.picture.there for card in queue_panel(kept.settings, kept.store, images=False).cards
     )
+
+
+def test_why_a_task_is_rare_is_told_of_the_head(kept: Kept) -> None:
+    panel = queue_panel(kept.settings, kept.store, images=True)
+    first, third, later = panel.cards[0], panel.cards[2], panel.cards[3]
+    assert first.rare == kept.why(5)
+    assert third.rare == kept.why(7)
+    (near,) = first.near  # one of two is there still
+    assert (near.task, near.label, near.distance, near.picture.there) == (4, "rare", 0.5, True)
+    assert (later.rare, later.near) == (None, ())
+    folder = kept.store.path("publications", "a-v0002-2")
+    (folder / "why.json").write_text("{")
+    assert queue_panel(kept.settings, kept.store, images=True).cards[0].rare is None
+    (folder / "why.json").unlink()
+    assert queue_panel(kept.settings, kept.store, images=True).cards[0].rarity is not None
 
 
 def test_a_queue_whose_head_is_labeled_is_read_on(kept: Kept) -> None:

@@ -9,7 +9,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from backend.cli import app
-from backend.cli_watch import sparkline, watch, watched
+from backend.cli_watch import watch, watched
+from backend.sparklines import sparkline
 from backend.status import service_status
 from tests.unit.backend.dashboard.kept import Kept
 
