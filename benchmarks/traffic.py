@@ -120,7 +120,7 @@ def send(
         threads: requests that may be on their way at the same time.
         stop: ends it earlier.
     """
-    taken = Taken()
+    taken, ended = Taken(), stop or threading.Event()
     lock, sessions = threading.Lock(), threading.local()
 
     def one(kind: Request, due: float) -> None:
@@ -151,7 +151,7 @@ def send(
         for number in range(int(seconds * rate)):
             due = start + number / rate
             wait = due - time.perf_counter()
-            if wait > 0 and (stop.wait(wait) if stop else time.sleep(wait)):
+            if wait > 0 and ended.wait(wait):
                 break
             pool.submit(one, kinds[number % len(kinds)], due)
     return taken
