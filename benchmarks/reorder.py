@@ -43,9 +43,10 @@ def digits(tasks: int) -> DigitSet:
 
 
 def rounds_of(data_dir: Path) -> list[RoundEntry]:
-    """The rounds that the service wrote down."""
-    (path,) = data_dir.glob("projects/*/history.jsonl")
-    return [RoundEntry.model_validate_json(line) for line in path.read_text().splitlines()]
+    """The rounds that the service wrote down; a round is written down when it ends."""
+    paths = data_dir.glob("projects/*/history.jsonl")
+    lines = [line for path in paths for line in path.read_text().splitlines()]
+    return [RoundEntry.model_validate_json(line) for line in lines]
 
 
 def new_orders(
