@@ -2,6 +2,7 @@
 
     BackendError
     ├── MissingConfiguration        a setting that is needed is not set
+    ├── DataFormatRefused           the data directory is a later version's
     ├── BadRequest                  a client sent us something that we cannot read
     │   └── RequestTooLarge
     ├── ForeignRequest              a button of the dashboard, pressed by another site
@@ -63,6 +64,13 @@ class MissingConfiguration(BackendError):
     def __init__(self, names: Iterable[str]) -> None:
         self.names = tuple(names)
         super().__init__(f"not set: {', '.join(self.names)}; set them and start again")
+
+
+class DataFormatRefused(BackendError):
+    """A data directory that a later version wrote, or whose number cannot be read."""
+
+    code = "data_format"
+    http_status = 503
 
 
 class BadRequest(BackendError):

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from huey import SqliteHuey
 
+from backend.data_format import open_data
 from backend.instance import unpublished_name
 from backend.projects import Hint, ProjectStore, ProjectStores
 from backend.serializer import JsonSerializer, queue_key
@@ -50,11 +51,15 @@ class Jobs:
         settings: the service's settings.
         handler: runs the messages; None in processes that only write them.
         immediate: run each message where it is written (for tests).
+
+    Raises:
+        DataFormatRefused: the data directory is a later version's.
     """
 
     def __init__(
         self, settings: Settings, *, handler: Handler | None = None, immediate: bool = False
     ) -> None:
+        open_data(settings.data_dir, create=True)
         self.settings = settings
         self.unpublished = unpublished_name(settings.data_dir)
         self.stores = ProjectStores(settings.data_dir, settings.label_studio_url)

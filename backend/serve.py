@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 
+from backend.data_format import open_data
 from backend.files import write_atomically
 from backend.settings import Settings
 from backend.supervisor import Supervisor
@@ -67,10 +68,10 @@ def serve(settings: Settings) -> None:
     """Run web and worker until SIGTERM or SIGINT.
 
     Raises:
-        PortTaken: before anything is started.
+        PortTaken, DataFormatRefused: before anything is started.
     """
     check_port(settings.host, settings.port)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    open_data(settings.data_dir, create=True)
     if settings.missing:
         logger.warning(
             "%s is not set: the web part answers, nothing is read or published",

@@ -16,21 +16,16 @@ during the window; the exit status is 1 otherwise.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
 import threading
 import time
-from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
-
-import requests
 
 from backend.projects import ProgressNote
 from benchmarks.stage import Stage, conclude, say, stage
+from benchmarks.traffic import percentile, recorded, send
 from demo.digits import DigitSet, choose_digits
 from demo.project import create_digits_project
 from demo.queue_watch import wait_for_queue
@@ -40,7 +35,6 @@ WAIT_S = 120.0
 MUST_BE_SEEN = ("fit", "embed")
 # More than two cores embed at 224 px, so that the work outlasts the window.
 MOST_IMAGES_PER_S = 60
-PAYLOADS = Path(__file__).resolve().parent.parent / "tests/contract/payloads/1.23.2"
 
 
 class Watch:
@@ -70,46 +64,6 @@ class Watch:
                 self.doing[note.doing] += 1
 
 
-def send(on: Stage, seconds: float, rate: float, project: int) -> dict[str, list[float | None]]:
-    """Send the three requests in turn at a fixed rate; milliseconds each, None for an error."""
-    auth = (on.backend.settings.user, on.backend.settings.password)
-    setup = json.loads((PAYLOADS / "setup.json").read_text())
-    event = json.loads((PAYLOADS / "webhook_ANNOTATION_CREATED.json").read_text())
-    told = on.api.request("GET", f"/api/projects/{project}").json()
-    event["project"].update(id=project, created_at=told["created_at"])
-    created_s = int(datetime.fromisoformat(told["created_at"]).timestamp())
-    setup["project"] = f"{project}.{created_s}"
-    kinds = (("GET", "/health", None), ("POST", "/setup", setup), ("POST", "/webhook", event))
-    taken: dict[str, list[float | None]] = defaultdict(list)
-    lock = threading.Lock()
-    sessions = threading.local()
-
-    def one(number: int) -> None:
-        method, path, body = kinds[number % len(kinds)]
-        if not hasattr(sessions, "session"):
-            sessions.session = requests.Session()
-        began = time.perf_counter()
-        try:
-            answer = sessions.session.request(
-                method, on.backend.url + path, json=body, auth=auth, timeout=10
-            )
-            value = (time.perf_counter() - began) * 1000 if answer.ok else None
-        except requests.RequestException:
-            value = None
-        with lock:
-            taken[path].append(value)
-
-    total = int(seconds * rate)
-    with ThreadPoolExecutor(16) as pool:
-        start = time.perf_counter()
-        for number in range(total):
-            wait = start + number / rate - time.perf_counter()
-            if wait > 0:
-                time.sleep(wait)
-            pool.submit(one, number)
-    return taken
-
-
 def many_digits(count: int) -> DigitSet:
     """At least so many digits in the pool, each taken as often as it needs."""
     chosen = choose_digits(0)
@@ -120,10 +74,6 @@ def many_digits(count: int) -> DigitSet:
         for image in chosen.pool
     )
     return replace(chosen, pool=pool)
-
-
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
 def measure(on: Stage, arguments: argparse.Namespace) -> tuple[dict[str, object], bool]:
@@ -152,36 +102,33 @@ def measure(on: Stage, arguments: argparse.Namespace) -> tuple[dict[str, object]
             if time.monotonic() > deadline:
                 raise SystemExit(f"not within {WAIT_S:.0f} s; seen were {dict(before.doing)}")
             time.sleep(0.1)
+    created_at = on.api.request("GET", f"/api/projects/{embedding}").json()["created_at"]
     say(f"sending {arguments.rate:g} requests a second for {arguments.seconds:g} s")
     with Watch(on.data_dir) as watch:
-        taken = send(on, arguments.seconds, arguments.rate, embedding)
+        taken = send(
+            on.backend.url,
+            (on.backend.settings.user, on.backend.settings.password),
+            recorded(embedding, created_at),
+            seconds=arguments.seconds,
+            rate=arguments.rate,
+        )
     stop.set()
     thread.join()
-    good = {path: [v for v in values if v is not None] for path, values in taken.items()}
-    everything = [value for values in good.values() for value in values]
-    errors = sum(value is None for values in taken.values() for value in values)
-    ratio = percentile(everything, 0.99) / LIMIT_MS
+    ratio = percentile(taken.everything, 0.99) / LIMIT_MS
     seen = all(watch.doing[action] for action in MUST_BE_SEEN)
     result: dict[str, object] = {
         "benchmark": "latency",
         "cores": os.cpu_count(),
-        "requests": sum(map(len, taken.values())),
-        "errors": errors,
-        "p99_ms": round(percentile(everything, 0.99), 1),
-        "ms": {
-            path: {
-                "median": round(statistics.median(values), 1),
-                "p99": round(percentile(values, 0.99), 1),
-                "max": round(max(values), 1),
-            }
-            for path, values in good.items()
-        },
+        "requests": taken.sent,
+        "errors": dict(taken.errors),
+        "p99_ms": round(percentile(taken.everything, 0.99), 1),
+        "ms": taken.told(),
         "worker_was_seen": dict(watch.doing),
         "worker_was_seen_in_fit_and_embed": seen,
         "limit_ms": LIMIT_MS,
         "ratio_to_limit": round(ratio, 3),
     }
-    return result, ratio <= 1.0 and not errors and seen
+    return result, ratio <= 1.0 and not taken.errors and seen
 
 
 def main() -> None:

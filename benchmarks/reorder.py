@@ -22,7 +22,7 @@ from benchmarks.stage import Stage, conclude, say, stage
 from demo.annotator import Annotator
 from demo.digits import DigitSet, choose_digits
 from demo.project import create_digits_project
-from demo.queue_watch import wait_for_queue
+from demo.queue_watch import ServedQueue, wait_for_queue
 
 BATCH = 10
 LIMIT_S = 10.0
@@ -43,9 +43,29 @@ def digits(tasks: int) -> DigitSet:
 
 
 def rounds_of(data_dir: Path) -> list[RoundEntry]:
-    """The rounds that the service wrote down."""
-    (path,) = data_dir.glob("projects/*/history.jsonl")
-    return [RoundEntry.model_validate_json(line) for line in path.read_text().splitlines()]
+    """The rounds that the service wrote down; a round is written down when it ends."""
+    paths = data_dir.glob("projects/*/history.jsonl")
+    lines = [line for path in paths for line in path.read_text().splitlines()]
+    return [RoundEntry.model_validate_json(line) for line in lines]
+
+
+def new_orders(
+    annotator: Annotator, queue: ServedQueue, *, batches: int, timeout_s: float = 120
+) -> list[float]:
+    """Label batch after batch; seconds from each one's last label to `next` in the new order."""
+    seconds: list[float] = []
+    for number in range(batches):
+        annotator.label(BATCH)
+        began = time.perf_counter()
+        queue, _ = wait_for_queue(
+            annotator.api, annotator.project_id, other_than=queue.version, timeout_s=timeout_s
+        )
+        served = annotator.next_task()
+        assert served is not None
+        assert served[0] in queue.tasks[:2], "next does not follow the published queue"
+        seconds.append(time.perf_counter() - began)
+        say(f"batch {number + 1}: new order after {seconds[-1]:.1f} s")
+    return seconds
 
 
 def measure(on: Stage, arguments: argparse.Namespace) -> tuple[dict[str, object], bool]:
@@ -54,17 +74,8 @@ def measure(on: Stage, arguments: argparse.Namespace) -> tuple[dict[str, object]
     on.backend.connect(project)
     queue, _ = wait_for_queue(on.api, project, timeout_s=600, waiting=lambda waited: None)
     annotator = Annotator(on.api, project, chosen.truth)
-    seconds: list[float] = []
     known = len(rounds_of(on.data_dir))
-    for number in range(arguments.batches):
-        annotator.label(BATCH)
-        began = time.perf_counter()
-        queue, _ = wait_for_queue(on.api, project, other_than=queue.version, timeout_s=120)
-        served = annotator.next_task()
-        assert served is not None
-        assert served[0] in queue.tasks[:2], "next does not follow the published queue"
-        seconds.append(time.perf_counter() - began)
-        say(f"batch {number + 1}: new order after {seconds[-1]:.1f} s")
+    seconds = new_orders(annotator, queue, batches=arguments.batches)
     time.sleep(2)
     history = [entry for entry in rounds_of(on.data_dir)[known:] if "publish" in entry.seconds]
     actions = sorted({name for entry in history for name in entry.seconds} - {"cleanup"})

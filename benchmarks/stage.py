@@ -7,7 +7,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,10 @@ from demo.backend_process import Backend, BackendSettings
 from demo.label_studio_api import LabelStudioApi
 from demo.label_studio_process import Login, label_studio, prepare
 from demo.ports import free_port
+from demo.service import Service
+
+#: Makes the server of a stage, which is not started yet: its folder, its port, its first user.
+MakeServer = Callable[[Path, int, Login], Service]
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,13 @@ class Stage:
         api: Label Studio as its first user sees it.
         backend: our service.
         data_dir: where our service keeps its state.
+        server: Label Studio's own process.
     """
 
     api: LabelStudioApi
     backend: Backend
     data_dir: Path
+    server: Service
 
 
 def say(message: str) -> None:
@@ -45,19 +51,36 @@ def conclude(result: Mapping[str, object], *, met: bool) -> NoReturn:
     raise SystemExit(0 if met else 1)
 
 
+def real_server(root: Path, port: int, login: Login) -> Service:
+    """A Label Studio of its own environment, on SQLite."""
+    prepare(root / "label-studio", progress=say)
+    return label_studio(
+        root / "label-studio",
+        port=port,
+        login=login,
+        run_dir=root / "run",
+        extra={
+            "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+            "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(root),
+        },
+    )
+
+
 @contextmanager
-def stage(extra: Mapping[str, str] | None = None) -> Iterator[Stage]:
+def stage(
+    extra: Mapping[str, str] | None = None, *, make_server: MakeServer = real_server
+) -> Iterator[Stage]:
     """Start both on free ports with fresh data, and stop them afterwards.
 
     Args:
         extra: further environment variables of our service.
+        make_server: what stands for Label Studio; a real one by default.
     """
     with tempfile.TemporaryDirectory(prefix="rarefirst-bench-") as name:
         root = Path(name)
         login = Login("bench@example.com", secrets.token_hex(12), secrets.token_hex(20))
-        prepare(root / "label-studio", progress=say)
         port = free_port()
-        server = label_studio(root / "label-studio", port=port, login=login, run_dir=root / "run")
+        server = make_server(root, port, login)
         url = f"http://127.0.0.1:{port}"
         backend = Backend(
             BackendSettings(
@@ -78,7 +101,7 @@ def stage(extra: Mapping[str, str] | None = None) -> Iterator[Stage]:
             say("starting rarefirst serve")
             backend.start()
             api = LabelStudioApi(url, login.token)
-            yield Stage(api, backend, root / "var")
+            yield Stage(api, backend, root / "var", server)
             api.close()
         finally:
             backend.stop()
