@@ -27,11 +27,12 @@ class Postgres:
     """A running server.
 
     Attributes:
-        port: where it listens, on this machine only.
+        host, port: where it listens, on this machine only.
         password: of its superuser ``labelstudio``.
         programs: folder of psql and the others.
     """
 
+    host: str
     port: int
     password: str
     programs: Path
@@ -40,7 +41,7 @@ class Postgres:
         """What tells Label Studio to use one of its databases."""
         return {
             "DJANGO_DB": "default",
-            "POSTGRE_HOST": "127.0.0.1",
+            "POSTGRE_HOST": self.host,
             "POSTGRE_PORT": str(self.port),
             "POSTGRE_NAME": database,
             "POSTGRE_USER": OWNER,
@@ -59,7 +60,7 @@ class Postgres:
         variables = [f"--set=v{number}={value}" for number, value in enumerate(values)]
         done = subprocess.run(
             [str(self.programs / "psql"), "--no-psqlrc", "--quiet", "--tuples-only", "--no-align",
-             "--set=ON_ERROR_STOP=1", *variables, "--host=127.0.0.1", f"--port={self.port}",
+             "--set=ON_ERROR_STOP=1", *variables, f"--host={self.host}", f"--port={self.port}",
              f"--username={OWNER}", database],
             input=script,
             env={**os.environ, "PGPASSWORD": self.password},
@@ -83,8 +84,15 @@ class Postgres:
 
 
 @contextmanager
-def private_postgres() -> Iterator[Postgres]:
+def private_postgres(
+    *, host: str = "127.0.0.1", port: int = 0, password: str = ""
+) -> Iterator[Postgres]:
     """Start a server on an empty cluster; both are gone afterwards.
+
+    Args:
+        host: address of this machine that it listens on.
+        port: and the port; 0: one that is free.
+        password: of its superuser; empty: one made up.
 
     Raises: ServiceError: no PostgreSQL is installed, or it did not start.
     """
@@ -97,14 +105,14 @@ def private_postgres() -> Iterator[Postgres]:
     if owner is not None:
         shutil.chown(folder, owner.pw_uid, owner.pw_gid)
         become = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
-    server = Postgres(free_port(), secrets.token_hex(12), programs)
+    server = Postgres(host, port or free_port(), password or secrets.token_hex(12), programs)
     try:
         _make_cluster(folder, become, server)
         service = Service(
             "PostgreSQL",
             # What a crash of the machine would lose is of no interest here.
             [*become, str(programs / "postgres"), "-D", str(folder / "cluster"), "-p",
-             str(server.port), "-c", "listen_addresses=127.0.0.1", "-k", str(folder),
+             str(server.port), "-c", f"listen_addresses={server.host}", "-k", str(folder),
              "-c", "fsync=off", "-c", "full_page_writes=off"],
             env={**os.environ, "LC_ALL": "C.UTF-8"},
             log_path=folder / "postgres.log",
@@ -155,7 +163,7 @@ def _make_cluster(folder: Path, become: list[str], server: Postgres) -> None:
 
 
 def _wait_until_up(server: Postgres, service: Service) -> None:
-    ready = [str(server.programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(server.port)]
+    ready = [str(server.programs / "pg_isready"), "-q", "-h", server.host, "-p", str(server.port)]
     deadline = time.monotonic() + 60
     while subprocess.run(ready, check=False).returncode != 0:
         if not service.alive or time.monotonic() > deadline:
