@@ -19,7 +19,7 @@ TWO := -n 2 --cov --cov-append --cov-report=
 LOCK := $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(LOCK_ARGS)
 
-.PHONY: help demo data check test format serve soak bench audit lock lint envs browser pictures
+.PHONY: help demo data check test format serve soak bench audit lock lint envs browser pictures postgres containers
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -91,6 +91,13 @@ serve: $(OURS) ## web and worker on PORT; LABEL_STUDIO_URL and LABEL_STUDIO_API_
 
 soak: envs ## what takes long: random kills, fuzzing, whole training runs
 	@$(BIN)/pytest -m "slow and not gpu"
+
+postgres: envs ## the end-to-end tests with Label Studio on a PostgreSQL of their own (ONLY=file or test)
+	@RAREFIRST_TEST_DATABASE=postgres $(BIN)/pytest -q -n 2 --dist loadfile -m "e2e and not slow and not gpu and not browser" \
+		$(if $(ONLY),$(ONLY),tests/e2e)
+
+containers: envs ## build the image and serve a queue from two containers of it (root, buildah, crun; KEEP=folder keeps images)
+	@$(BIN)/python -m tests.containers.run $(if $(KEEP),--keep "$(KEEP)") $(if $(REPORT),--report "$(REPORT)")
 
 bench: envs ## every benchmark in turn; each prints JSON
 	@failed=0; for name in embed rescore reorder latency submits finetune_cost; do echo "[bench] $$name" >&2; \

@@ -94,6 +94,22 @@ def worker() -> None:
 
 
 @app.command()
+def healthy(
+    part: Annotated[
+        str, typer.Argument(help="web or worker; both by default.", show_default=False)
+    ] = "",
+) -> None:
+    """Exit 0 if web and worker are well: for health checks of containers and init systems."""
+    from backend.healthy import CHECKS, what_is_wrong
+
+    if part and part not in CHECKS:
+        fail(f"found {part!r}, expected web or worker", code=2)
+    wrong = what_is_wrong(read_settings(), [part] if part else CHECKS)
+    if wrong:
+        fail("; ".join(wrong))
+
+
+@app.command()
 def connect(
     project: Project,
     url: Annotated[

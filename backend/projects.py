@@ -43,6 +43,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from backend.errors import Busy, NotConnected
 from backend.files import append_line, write_atomically
+from backend.process_ids import process_space
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +125,7 @@ class ProgressNote(BaseModel):
         done, total: how far it is; 0 of 0 where that is not counted.
         since: when this was said.
         began: when the counting began, with ``began_at`` done already.
+        pid, space: who said it; ``space`` is where that id counts.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -136,6 +138,7 @@ class ProgressNote(BaseModel):
     began: datetime | None = None
     began_at: int = 0
     pid: int = 0
+    space: str = ""
 
     @property
     def left_s(self) -> float | None:
@@ -295,6 +298,7 @@ class ProjectStore:
             began=last.began if goes_on else now,
             began_at=last.began_at if goes_on else done,
             pid=os.getpid(),
+            space=process_space(),
         )
         self.write("progress.json", self._noted)
 

@@ -1,6 +1,7 @@
 """Every setting of the service, in one table: name, default, what it means.
 
-The environment is read here and nowhere else; everything below is passed the ``Settings`` object.
+The environment is read here and nowhere else (a secret's file by ``backend/secret_files.py``);
+everything below is passed the ``Settings`` object.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ from typing import Annotated, Final, Literal, cast
 from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from backend.secret_files import SecretFile, SecretFiles
 
 
 def _split(value: object) -> object:
@@ -67,7 +75,8 @@ class Settings(BaseSettings):
     label_studio_api_key: str = Field(
         "",
         validation_alias=_named("LABEL_STUDIO_API_KEY", "RAREFIRST_LABEL_STUDIO_API_KEY"),
-        description="Personal access token, or a legacy token where those are enabled.",
+        description="Personal access token, or a legacy token where those are enabled; or "
+        "LABEL_STUDIO_API_KEY_FILE: a file that holds it.",
         repr=False,
     )
     basic_auth_user: str = Field(
@@ -78,7 +87,7 @@ class Settings(BaseSettings):
     basic_auth_pass: str = Field(
         "",
         validation_alias=_named("BASIC_AUTH_PASS", "RAREFIRST_BASIC_AUTH_PASS"),
-        description="Password that goes with it.",
+        description="Password that goes with it; or BASIC_AUTH_PASS_FILE: a file that holds it.",
         repr=False,
     )
 
@@ -393,6 +402,23 @@ class Settings(BaseSettings):
         description="Pause between deletions of old predictions, in seconds.",
         json_schema_extra=_PROJECT,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Files before variables, so that both at once are noticed."""
+        return init_settings, SecretFiles(settings_cls), env_settings
+
+    @field_validator("label_studio_api_key", "basic_auth_pass", mode="before")
+    @classmethod
+    def _secret(cls, value: object) -> object:
+        return value.read() if isinstance(value, SecretFile) else value
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -5,7 +5,6 @@ It asks nobody and loads nothing, so it answers at once and works while everythi
 
 from __future__ import annotations
 
-import os
 import time
 from datetime import UTC, datetime
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from backend import heartbeat
 from backend.finetunes import Finetunes
 from backend.pinning import pinned
+from backend.process_ids import process_space, runs_here
 from backend.project_settings import ProjectSettings, kept
 from backend.projects import ProgressNote, ProjectStore, ProjectStores, Publication
 from backend.reconcile.reading_notes import READING_NOTES, ReadingNotes
@@ -337,7 +337,7 @@ def _publication(published: Publication | None, left: int) -> PublicationStatus 
 def _doing(store: ProjectStore) -> tuple[str, ProgressNote]:
     """What the loop does now; a note of a process that died says nothing."""
     note = store.progress()
-    if note.doing == "nothing" or not _runs(note.pid):
+    if note.doing == "nothing" or not _lives(store, note):
         return "nothing", ProgressNote()
     words = f"{note.doing}: {note.message}" if note.message else note.doing
     if note.since is not None:
@@ -345,14 +345,9 @@ def _doing(store: ProjectStore) -> tuple[str, ProgressNote]:
     return words, note
 
 
-def _runs(pid: int) -> bool:
-    """Whether a process of this id runs here (in another container it cannot be seen)."""
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _lives(store: ProjectStore, note: ProgressNote) -> bool:
+    """Whether the process that said so lives; of another container the worker's heart tells."""
+    if note.space in ("", process_space()):
+        return runs_here(note.pid)
+    age = heartbeat.heartbeat_age_s(store.root.parent.parent)
+    return age is not None and age < heartbeat.STALE_S

@@ -105,19 +105,28 @@ def prepare(data_dir: Path, *, progress: Progress) -> None:
     partial.rename(data_dir / DATABASE)
 
 
+def migrate(data_dir: Path, extra: Mapping[str, str] | None = None) -> None:
+    """Run all migrations, on SQLite in ``data_dir`` or on what ``extra`` names.
+
+    Raises:
+        ServiceError: with the end of what Label Studio said.
+    """
+    # `version` migrates and then only prints.
+    done = subprocess.run(
+        [str(executable()), "version", "--data-dir", str(data_dir)],
+        env=clean_environment({**SETTINGS, **(extra or {})}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ServiceError(f"Label Studio could not make its database:\n{done.stderr[-2000:]}")
+
+
 def _migrate_into(template: Path) -> None:
     """Run all migrations on an empty database and keep it; appears whole or not at all."""
     with tempfile.TemporaryDirectory(dir=template.parent) as scratch:
-        # `version` migrates and then only prints.
-        done = subprocess.run(
-            [str(executable()), "version", "--data-dir", scratch],
-            env=clean_environment(SETTINGS),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise ServiceError(f"Label Studio could not make its database:\n{done.stderr[-2000:]}")
+        migrate(Path(scratch))
         (Path(scratch) / DATABASE).rename(template)

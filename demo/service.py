@@ -158,7 +158,7 @@ class Service:
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """This environment without what would configure either server behind our back, plus ours."""
-    prefixes = ("LABEL_STUDIO_", "HEARTEX_", "DJANGO_", "RAREFIRST_", "BASIC_AUTH_")
+    prefixes = ("LABEL_STUDIO_", "HEARTEX_", "DJANGO_", "POSTGRE_", "RAREFIRST_", "BASIC_AUTH_")
     names = {"PORT", "HOST", "USERNAME", "PASSWORD", "USER_TOKEN", "DATABASE_NAME", "MODEL_DIR"}
     kept = {
         name: value

@@ -34,6 +34,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine's own environment reaches a test."""
     names = {"BASIC_AUTH_USER", "BASIC_AUTH_PASS", "PORT", "WORKERS", "THREADS", "LOG_LEVEL"}
     names |= {"LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "MODEL_DIR"}
+    names |= {"LABEL_STUDIO_API_KEY_FILE", "BASIC_AUTH_PASS_FILE"}
     for name in list(os.environ):
         if name in names or name.startswith("RAREFIRST_"):
             monkeypatch.delenv(name)

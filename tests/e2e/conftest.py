@@ -10,9 +10,16 @@ import pytest
 
 from demo.backend_process import Backend
 from demo.label_studio_api import LabelStudioApi, sign_up
-from demo.label_studio_process import Login, label_studio, prepare
+from demo.label_studio_process import Login, label_studio
 from demo.ports import free_port
 from tests.canary import CANARIES
+from tests.e2e.databases import (
+    Database,
+    PostgresDatabase,
+    SqliteDatabase,
+    migrated_postgres,
+    on_postgres,
+)
 from tests.e2e.harness import (
     NewBackend,
     NewProject,
@@ -21,6 +28,7 @@ from tests.e2e.harness import (
     make_backend,
     make_project,
 )
+from tests.postgres import Postgres
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,18 +38,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.e2e)
 
 
-def _start_studio(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres | None]:
+    """A PostgreSQL server, where the tests are to run on one."""
+    if not on_postgres():
+        yield None
+        return
+    with migrated_postgres(tmp_path_factory.mktemp("migrations")) as server:
+        yield server
+
+
+def _start_studio(
+    folder: str, tmp_path_factory: pytest.TempPathFactory, postgres: Postgres | None
+) -> Iterator[Studio]:
     run_dir = tmp_path_factory.mktemp(folder)
+    database: Database = (
+        SqliteDatabase(run_dir / "data") if postgres is None else PostgresDatabase(postgres)
+    )
     files = run_dir / "files"
     files.mkdir()
     extra = {
         "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
         "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(files),
+        **database.environment,
     }
     login = Login("owner@example.com", secrets.token_hex(8), secrets.token_hex(20))
     CANARIES.watch(login.password, "the password of Label Studio")
     CANARIES.watch(login.token, "the token of Label Studio")
-    prepare(run_dir / "data", progress=lambda _: None)
+    (run_dir / "data").mkdir()
+    database.prepare()
     port = free_port()
     service = label_studio(run_dir / "data", port=port, login=login, run_dir=run_dir, extra=extra)
     url = f"http://127.0.0.1:{port}"
@@ -51,7 +76,7 @@ def _start_studio(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         service.wait_until_up(url + "/health", timeout_s=180)
         apis.append(LabelStudioApi(url, login.token))
         apis.append(sign_up(url, email="colleague@example.com", password=login.password))
-        yield Studio(service, login, *apis, files=files)
+        yield Studio(service, login, *apis, files=files, database=database)
     finally:
         for api in apis:
             api.close()
@@ -59,15 +84,17 @@ def _start_studio(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+def studio(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres | None) -> Iterator[Studio]:
     """One Label Studio for all tests. Leave it running."""
-    yield from _start_studio("label-studio", tmp_path_factory)
+    yield from _start_studio("label-studio", tmp_path_factory, postgres)
 
 
 @pytest.fixture
-def own_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+def own_studio(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres | None
+) -> Iterator[Studio]:
     """A Label Studio for this test alone, which may stop and start it."""
-    yield from _start_studio("own-label-studio", tmp_path_factory)
+    yield from _start_studio("own-label-studio", tmp_path_factory, postgres)
 
 
 @pytest.fixture

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import signal
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 from backend import heartbeat
@@ -24,7 +21,6 @@ from backend.projects import ProjectStore, ProjectStores
 from backend.reconcile.state import Failure, Failures
 from backend.settings import Settings
 from demo.backend_process import Backend
-from demo.label_studio_process import DATABASE
 from demo.ports import free_port
 from tests.e2e.harness import Project, Studio, eventually
 from tests.e2e.test_bad_input import legacy_tokens_disabled
@@ -68,14 +64,12 @@ class Stage:
 
     def set_connection(self, **fields: str) -> None:
         """Change our connection in the database: the API refuses what does not work."""
-        command = self.studio.service.command
-        path = Path(command[command.index("--data-dir") + 1]) / DATABASE
         setting = ", ".join(f"{name}=?" for name in fields)
-        with contextlib.closing(sqlite3.connect(path, timeout=30)) as database, database:
-            database.execute(
-                f"update ml_mlbackend set {setting} where id=?",
-                (*fields.values(), self.connection["id"]),
-            )
+        self.studio.database.execute(
+            f"update ml_mlbackend set {setting} where id=?",
+            *fields.values(),
+            self.connection["id"],
+        )
 
     @property
     def published(self) -> str:

@@ -24,6 +24,7 @@ from demo.project import create_digits_project
 from demo.queue_watch import ServedQueue, served_queue, wait_for_queue
 from demo.service import Service
 from tests.canary import secret, watch_login
+from tests.e2e.databases import Database
 
 USER = "rarefirst"
 PASSWORD = secret("the password of tests")
@@ -45,6 +46,7 @@ class Studio:
         owner: Label Studio as the first user sees it.
         colleague: as the second one sees it.
         files: the folder whose subfolders may be local-files storages.
+        database: what it keeps its data in.
     """
 
     service: Service
@@ -52,6 +54,7 @@ class Studio:
     owner: LabelStudioApi
     colleague: LabelStudioApi
     files: Path
+    database: Database
 
     @property
     def url(self) -> str:

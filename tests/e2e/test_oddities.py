@@ -6,20 +6,16 @@ Few labels and no training: the order is a diversity order, which is quick and a
 from __future__ import annotations
 
 import json
-import shutil
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from backend.settings import Settings
 from backend.status import LabelsStatus, ProjectStatus, service_status
 from demo.backend_process import Backend
-from demo.label_studio_process import DATABASE, prepare
 from demo.ports import free_port
 from demo.project import LABEL_CONFIG
 from tests.e2e.harness import (
@@ -376,13 +372,10 @@ def test_a_changed_label_config(studio: Studio, project: Project, backend: Backe
     label(project, backend)
 
 
-def test_databases_restored_and_rebuilt(
-    own_studio: Studio, new_backend: NewBackend, tmp_path: Path
-) -> None:
+def test_databases_restored_and_rebuilt(own_studio: Studio, new_backend: NewBackend) -> None:
     backend = new_backend(
         extra=EXTRA, label_studio_url=own_studio.url, token=own_studio.login.token
     )
-    database = own_studio.service.log_path.parent / "data" / DATABASE
 
     def swap(save_as: str, put: str | None) -> None:
         """Stop Label Studio, keep its database, put another in its place, start again.
@@ -390,16 +383,8 @@ def test_databases_restored_and_rebuilt(
         ``put`` names one that was kept, this one included; None: a fresh one.
         """
         own_studio.service.stop()
-        with sqlite3.connect(database) as connection:
-            connection.execute("pragma wal_checkpoint(truncate)")
-        connection.close()
-        shutil.copyfile(database, tmp_path / save_as)
-        for file in database.parent.glob(f"{DATABASE}*"):
-            file.unlink()
-        if put is None:
-            prepare(database.parent, progress=lambda _: None)
-        else:
-            shutil.copyfile(tmp_path / put, database)
+        own_studio.database.keep(save_as)
+        own_studio.database.put(put)
         own_studio.service.start()
         own_studio.wait_until_up()
 

@@ -113,6 +113,7 @@ ENDS = {
         ("finetune",),
         ("doctor",),
     ),
+    3: (),  # below: it needs a later version's data directory
     130: (),  # below: it needs a process
 }
 
@@ -131,6 +132,13 @@ def test_exit_codes(code: int, words: tuple[str, ...], project: Kept) -> None:
 def test_a_wrong_setting_is_2(project: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAREFIRST_TOP_K", "many")
     assert CliRunner().invoke(app, ["status"]).exit_code == 2
+
+
+def test_a_later_data_directory_is_3(project: Kept) -> None:
+    (project.settings.data_dir / "format.json").write_text('{"format": 99}')
+    done = CliRunner().invoke(app, ["status"])
+    assert done.exit_code == 3
+    assert "format 99" in done.stderr
 
 
 def test_ctrl_c_is_130() -> None:

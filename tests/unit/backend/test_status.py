@@ -226,6 +226,27 @@ def test_a_note_of_a_dead_process_is_not_work(settings: Settings, store: Project
     assert (project.doing, project.total) == ("nothing", 0)
 
 
+def test_a_note_of_another_container_counts_while_the_worker_lives(
+    settings: Settings, store: ProjectStore
+) -> None:
+    store.note("bootstrap", 3, 10, "training")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    # An id that is nobody's here, noted where it was the worker's.
+    elsewhere = {"pid": dead.pid, "space": "another/4026531836"}
+    store.write("progress.json", store.progress().model_copy(update=elsewhere))
+    assert service_status(settings).projects[0].doing == "nothing"
+    heartbeat.begin(settings.data_dir, 1)
+    (project,) = service_status(settings).projects
+    assert project.doing.startswith("bootstrap: training")
+    assert project.done == 3
+    # And one that somebody has here, of a container that is gone.
+    elsewhere["pid"] = os.getpid()
+    store.write("progress.json", store.progress().model_copy(update=elsewhere))
+    heartbeat.end(settings.data_dir)
+    assert service_status(settings).projects[0].doing == "nothing"
+
+
 def test_pause_and_resume(
     runner: CliRunner, settings: Settings, store: ProjectStore, report: ProjectReport
 ) -> None:
