@@ -98,6 +98,7 @@ def healthy(
     part: Annotated[
         str, typer.Argument(help="web or worker; both by default.", show_default=False)
     ] = "",
+    json: Json = False,
 ) -> None:
     """Exit 0 if web and worker are well: for health checks of containers and init systems."""
     from backend.healthy import CHECKS, what_is_wrong
@@ -105,6 +106,8 @@ def healthy(
     if part and part not in CHECKS:
         fail(f"found {part!r}, expected web or worker", code=2)
     wrong = what_is_wrong(read_settings(), [part] if part else CHECKS)
+    if json:
+        print_json({"well": not wrong, "wrong": wrong})
     if wrong:
         fail("; ".join(wrong))
 

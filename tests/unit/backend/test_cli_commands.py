@@ -25,6 +25,7 @@ ONE = ("--project", "1")
 #: How each command is called here, and how it ends: nothing answers, and no version has a miner.
 CALLS: dict[str, tuple[tuple[str, ...], int]] = {
     "status": ((), 0),
+    "healthy": (("worker",), 1),
     "queue": (ONE, 0),
     "history": (ONE, 0),
     "pause": (ONE, 0),
