@@ -101,15 +101,15 @@ def healthy(
     json: Json = False,
 ) -> None:
     """Exit 0 if web and worker are well: for health checks of containers and init systems."""
-    from backend.healthy import CHECKS, what_is_wrong
+    from backend.healthy import CHECKS, health_of
 
     if part and part not in CHECKS:
         fail(f"found {part!r}, expected web or worker", code=2)
-    wrong = what_is_wrong(read_settings(), [part] if part else CHECKS)
+    found = health_of(read_settings(), [part] if part else CHECKS)
     if json:
-        print_json({"well": not wrong, "wrong": wrong})
-    if wrong:
-        fail("; ".join(wrong))
+        print_json(found)
+    if not found.well:
+        fail("; ".join(found.wrong))
 
 
 @app.command()

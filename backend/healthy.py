@@ -6,9 +6,23 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import requests
+from pydantic import BaseModel
 
 from backend.heartbeat import STALE_S, heartbeat_age_s
 from backend.settings import Settings
+
+
+class Health(BaseModel):
+    """How the parts that were asked for are.
+
+    Attributes:
+        well: nothing is wrong.
+        wrong: a sentence for each part that is not well.
+    """
+
+    well: bool
+    wrong: list[str]
+
 
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _PATIENCE_S = 5.0
@@ -41,6 +55,7 @@ def _worker(settings: Settings) -> str:
 CHECKS: Final[dict[str, Callable[[Settings], str]]] = {"web": _web, "worker": _worker}
 
 
-def what_is_wrong(settings: Settings, parts: Iterable[str]) -> list[str]:
-    """One sentence for each part that is not well; looks at this machine only."""
-    return [said for part in parts if (said := CHECKS[part](settings))]
+def health_of(settings: Settings, parts: Iterable[str]) -> Health:
+    """How these parts are, as far as this machine tells."""
+    wrong = [said for part in parts if (said := CHECKS[part](settings))]
+    return Health(well=not wrong, wrong=wrong)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from backend import heartbeat
 from backend.cli import app
-from backend.healthy import what_is_wrong
+from backend.healthy import health_of
 from backend.settings import Settings
 from demo.ports import free_port
 
@@ -43,26 +43,26 @@ def test_web_is_well_when_it_answers(settings: Settings, monkeypatch: pytest.Mon
     with web(200) as port:
         for host in ("0.0.0.0", "127.0.0.1"):
             found = settings.model_copy(update={"host": host, "port": port})
-            assert what_is_wrong(found, ["web"]) == []
+            assert health_of(found, ["web"]).wrong == []
 
 
 def test_web_is_not_well_when_it_fails_or_is_silent(settings: Settings) -> None:
     with web(500) as port:
-        (said,) = what_is_wrong(settings.model_copy(update={"port": port}), ["web"])
+        (said,) = health_of(settings.model_copy(update={"port": port}), ["web"]).wrong
         assert "answers 500, expected 200" in said
-    (said,) = what_is_wrong(settings.model_copy(update={"port": free_port()}), ["web"])
+    (said,) = health_of(settings.model_copy(update={"port": free_port()}), ["web"]).wrong
     assert "does not answer" in said
 
 
 def test_the_worker_is_well_while_its_heart_beats(settings: Settings) -> None:
-    (said,) = what_is_wrong(settings, ["worker"])
+    (said,) = health_of(settings, ["worker"]).wrong
     assert "does not run" in said
     settings.data_dir.mkdir(parents=True)
     heartbeat.begin(settings.data_dir, 1)
-    assert what_is_wrong(settings, ["worker"]) == []
+    assert health_of(settings, ["worker"]).wrong == []
     old = time.time() - heartbeat.STALE_S - 5
     os.utime(settings.data_dir / "worker.heartbeat", (old, old))
-    (said,) = what_is_wrong(settings, ["worker"])
+    (said,) = health_of(settings, ["worker"]).wrong
     assert "last sign of life" in said
 
 
