@@ -143,6 +143,12 @@ class AddressBlocked(LabelStudioRefused):
     code = "address_blocked"
 
 
+class AddressUnusable(LabelStudioRefused):
+    """Label Studio takes no address of this form, such as one of a host without a dot."""
+
+    code = "address_unusable"
+
+
 class NotFound(LabelStudioRefused):
     """Label Studio knows no such thing."""
 

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from backend.errors import AddressBlocked, ConnectionIncomplete
+from backend.errors import AddressBlocked, AddressUnusable, ConnectionIncomplete
 from backend.labelstudio.client import Connection, LabelStudioClient, ProjectInfo, Webhook
 from backend.labelstudio.connection_notes import (
     ANOTHER,
     BLOCKED,
     UNREACHED,
+    UNUSABLE,
     others_version,
     remarks,
     shown_by_others,
@@ -368,8 +369,9 @@ class _Connecting:
             webhook = self.client.create_webhook(
                 self.project_id, url, headers=with_login({}, self.basic_auth), actions=ACTIONS
             )
-        except AddressBlocked as error:
-            message = BLOCKED.format(url=connection.url)
+        except (AddressBlocked, AddressUnusable) as error:
+            words = BLOCKED if isinstance(error, AddressBlocked) else UNUSABLE
+            message = words.format(url=connection.url)
             if adopt_only:
                 logger.warning("project %s: no webhook: %s", self.project_id, message)
                 self.problems.append(message)

@@ -12,6 +12,11 @@ BLOCKED = (
     "Studio with SSRF_PROTECTION_ENABLED=false and ML_BLOCK_LOCAL_IP=false (both are needed: with "
     "the second alone it connects, but its events never arrive), then connect again."
 )
+UNUSABLE = (
+    "Label Studio makes no webhook for {url}, so its events never arrive: it wants a host with a "
+    "dot in its name, an IP address or localhost. Give this service such a name (with docker "
+    "compose a network alias), set RAREFIRST_OWN_URL to it, then connect again."
+)
 ANOTHER = (
     "another rarefirst ({mark}) answers at {url}, one with another data directory than this "
     "command's. Give this one's address with --url (or RAREFIRST_OWN_URL), or run the command with "

@@ -16,6 +16,7 @@ from requests.adapters import HTTPAdapter
 
 from backend.errors import (
     AddressBlocked,
+    AddressUnusable,
     LabelStudioRefused,
     LabelStudioUnavailable,
     MissingConfiguration,
@@ -253,6 +254,8 @@ class Transport:
             raise NotFound(message, status=status, detail=detail)
         if status == 403 and "reserved network" in detail:
             raise AddressBlocked(message, status=status, detail=detail)
+        if status == 400 and "Enter a valid URL" in detail:
+            raise AddressUnusable(message, status=status, detail=detail)
         raise LabelStudioRefused(message, status=status, detail=detail)
 
 

@@ -26,17 +26,19 @@ class Container:
         folder: crun's bundle.
         service: the process.
         health: its health check, as compose would run it.
+        user: who it runs as, numbers.
     """
 
     name: str
     folder: Path
     service: Service
     health: list[str]
+    user: str
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a further command in it, as `docker compose exec` does."""
         return subprocess.run(
-            _crun(self.folder, "exec", self.name, *command),
+            _crun(self.folder, "exec", "--user", self.user, "--no-new-privs", self.name, *command),
             capture_output=True,
             text=True,
             check=False,
@@ -134,7 +136,7 @@ def container(
         log_path=folder / f"{name}.log",
     )
     check = compose_service["healthcheck"]["test"]
-    return Container(name, bundle, service, check[1:])
+    return Container(name, bundle, service, check[1:], image["User"])
 
 
 def _crun(bundle: Path, *arguments: str) -> list[str]:

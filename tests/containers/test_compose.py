@@ -8,6 +8,7 @@ import stat
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
@@ -118,6 +119,14 @@ def test_our_variables_are_settings(compose: dict[str, Any]) -> None:
         "profiles",
         "deploy",
     }
+
+
+def test_label_studio_takes_our_address_for_webhooks_too(compose: dict[str, Any]) -> None:
+    web = compose["services"]["web"]
+    host = urlsplit(web["environment"]["RAREFIRST_OWN_URL"]).hostname
+    assert host is not None
+    assert "." in host  # docs/label-studio.md, section 3: else 400 "Enter a valid URL."
+    assert host in web["networks"]["default"]["aliases"]
 
 
 def test_the_version_and_protection_of_label_studio(compose: dict[str, Any]) -> None:

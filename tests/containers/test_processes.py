@@ -34,7 +34,7 @@ class Containers:
             "/run/secrets": str(secrets),
             "/data": str(folder / "data"),
             "9090": str(self.port),
-            "http://web:9090": f"http://127.0.0.1:{self.port}",
+            "http://rarefirst.internal:9090": f"http://127.0.0.1:{self.port}",
             # Nobody is there: it must be well all the same.
             "http://label-studio:8080": f"http://127.0.0.1:{nobody}",
         }

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import re
 from typing import cast
+from urllib.parse import urlsplit
 
 from tests.unit.backend.labelstudio.local_http import Answer, Request
 
 Row = dict[str, object]
 
 BLOCKED = "URL resolves to a reserved network address (block: 127.0.0.0/8)"
+
+
+def _valid(url: str) -> bool:
+    """Label Studio's webhooks take no host without a dot (docs/label-studio.md, section 3)."""
+    host = urlsplit(url).hostname or ""
+    return "." in host or ":" in host or host == "localhost"
 
 
 class FakeLabelStudio:
@@ -78,7 +85,7 @@ class FakeLabelStudio:
             "basic_auth_user": None,
             **fields,
         }
-        if not self.block_webhooks:
+        if not self.block_webhooks and _valid(url):
             self._add_hook({"url": url.rstrip("/") + "/webhook", "headers": {}})
         if not self.project["model_version"]:
             self.project["model_version"] = title
@@ -155,6 +162,10 @@ class FakeLabelStudio:
         if method == "POST":
             if self.block_webhooks or self.block_all:
                 return Answer(403, {"status_code": 403, "detail": BLOCKED})
+            if not _valid(str(body["url"])):
+                errors = {"url": ["Enter a valid URL."]}
+                return Answer(400, {"status_code": 400, "detail": "Validation error",
+                                    "validation_errors": errors})  # fmt: skip
             return Answer(201, self.webhooks[self._add_hook(body)])
         assert row is not None
         if method == "DELETE":

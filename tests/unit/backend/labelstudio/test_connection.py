@@ -128,7 +128,7 @@ def test_a_connection_is_not_moved_to_a_guess(
 ) -> None:
     """Our web process may be stopped: the address, and its webhook, may be right."""
     number = label_studio.add_connection(
-        "http://web:9090",
+        "http://web.internal:9090",
         "ours",
         state="DI",
         auth_method="BASIC_AUTH",
@@ -137,12 +137,34 @@ def test_a_connection_is_not_moved_to_a_guess(
     label_studio.writes.clear()
     hooks = dict(label_studio.webhooks)
     report = connect(client, 1, own_url=OWN, basic_auth=LOGIN, adopt_only=adopt_only, move=False)
-    assert label_studio.connections[number]["url"] == "http://web:9090"
+    assert label_studio.connections[number]["url"] == "http://web.internal:9090"
     assert set(label_studio.webhooks) == set(hooks)
     refused_by_the_real_one = f"PATCH /api/ml/{number}"
     assert refused_by_the_real_one not in label_studio.writes
     assert any("RAREFIRST_OWN_URL" in said for said in report.notes)
-    assert kept(report).url == "http://web:9090"
+    assert kept(report).url == "http://web.internal:9090"
+
+
+def test_an_address_that_webhooks_cannot_have_is_not_connected(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    with pytest.raises(ConnectionIncomplete, match="a host with a dot in its name"):
+        connect(client, 1, own_url="http://web:9090", basic_auth=LOGIN)
+    assert not label_studio.connections
+    assert not label_studio.webhooks
+
+
+def test_an_address_that_webhooks_cannot_have_is_served_by_the_timer(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    """Connected by hand: the queue is right all the same."""
+    label_studio.add_connection("http://web:9090", "by hand", auth_method="BASIC_AUTH",
+                                basic_auth_user=LOGIN[0])  # fmt: skip
+    report = connect(client, 1, own_url="http://web:9090", basic_auth=LOGIN, adopt_only=True)
+    (problem,) = report.problems
+    assert "RAREFIRST_OWN_URL" in problem
+    assert label_studio.project["sampling"] == "Uncertainty sampling"
+    assert label_studio.connections
 
 
 def test_without_consent_no_model_version_may_be_replaced(
