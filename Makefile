@@ -19,7 +19,7 @@ TWO := -n 2 --cov --cov-append --cov-report=
 LOCK := $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(LOCK_ARGS)
 
-.PHONY: help demo data check test format serve soak bench audit lock lint envs browser pictures
+.PHONY: help demo data check test format serve soak bench audit lock lint envs browser pictures hostile
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -91,6 +91,10 @@ serve: $(OURS) ## web and worker on PORT; LABEL_STUDIO_URL and LABEL_STUDIO_API_
 
 soak: envs ## what takes long: random kills, fuzzing, whole training runs
 	@$(BIN)/pytest -m "slow and not gpu"
+
+hostile: $(OURS) ## every attack of docs/SECURITY.md at length, with the number of inputs tried (TRIED=file)
+	@$(BIN)/pytest -q -m "not e2e and not gpu" $$($(BIN)/python -m tests.security.counting) \
+		--tried $(or $(TRIED),.tried.json)
 
 bench: envs ## every benchmark in turn; each prints JSON
 	@failed=0; for name in embed rescore reorder latency submits finetune_cost; do echo "[bench] $$name" >&2; \
