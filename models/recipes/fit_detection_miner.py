@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
+from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 
@@ -27,9 +26,10 @@ from models.detection.matching import LabeledSlots, label
 from models.detection.scorers import DETECTION_SCORERS, DIVERSITY, DetectionScorer
 from models.detection.scorers.base import LEAST_CONFIDENCE, PictureScores
 from models.detection.slots import Layout, Slots
-from models.errors import ConfigError, CorruptVersion, NotEnoughLabels, ShapeError
+from models.errors import ConfigError, NotEnoughLabels, ShapeError
 from models.label_head import LabelHead
 from models.recipes.choose_scorer import AUTO
+from models.recipes.miner_files import DAMAGE, refused_if_damaged
 from models.scorers.base import part_of
 from models.scorers.best import best_rows
 from models.scorers.diversity import Diversity
@@ -239,7 +239,7 @@ class DetectionMiner:
 
         Raises: CorruptVersion: if files are missing or damaged.
         """
-        try:
+        with refused_if_damaged(folder, *DAMAGE):
             card = _MinerCard.model_validate_json((folder / _CARD).read_bytes())
             arrays = load_file(folder / _TENSORS)
             classes = ClassSpace(card.names, card.tail, card.class_priors)
@@ -251,11 +251,6 @@ class DetectionMiner:
             elif card.judges:
                 judge = DETECTION_SCORERS[_DEFAULT](card.config, patch_size=card.patch_size)
                 judge.restore(part_of(arrays, "judge."), classes=classes)
-        except (OSError, ValidationError, SafetensorError, KeyError, ConfigError) as error:
-            raise CorruptVersion(
-                f"the miner in {folder} cannot be read ({type(error).__name__}: {error}); "
-                "delete the folder, the next fit makes a new one"
-            ) from error
         return cls(
             scorer,
             kind=card.kind,
