@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from backend.files import write_atomically
+from backend.files import make_data_dir, write_atomically
 from backend.settings import Settings
 from backend.supervisor import Supervisor
 
@@ -70,7 +70,7 @@ def serve(settings: Settings) -> None:
         PortTaken: before anything is started.
     """
     check_port(settings.host, settings.port)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(settings.data_dir)
     if settings.missing:
         logger.warning(
             "%s is not set: the web part answers, nothing is read or published",
