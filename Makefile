@@ -19,7 +19,7 @@ TWO := -n 2 --cov --cov-append --cov-report=
 LOCK := $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(LOCK_ARGS)
 
-.PHONY: help demo data check test format serve soak bench audit lock lint envs browser pictures postgres containers
+.PHONY: help demo data check test format serve soak bench audit lock lint envs browser pictures postgres containers hostile
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -98,6 +98,10 @@ postgres: envs ## the end-to-end tests with Label Studio on a PostgreSQL of thei
 
 containers: envs ## build the image and serve a queue from two containers of it (root, buildah, crun; KEEP=folder keeps images)
 	@$(BIN)/python -m tests.containers.run $(if $(KEEP),--keep "$(KEEP)") $(if $(REPORT),--report "$(REPORT)")
+
+hostile: $(OURS) ## every attack of docs/SECURITY.md at length, with the number of inputs tried (TRIED=file)
+	@$(BIN)/pytest -q -m "not e2e and not gpu" $$($(BIN)/python -m tests.security.counting) \
+		--tried $(or $(TRIED),.tried.json)
 
 bench: envs ## every benchmark in turn; each prints JSON
 	@failed=0; for name in embed rescore reorder latency submits finetune_cost; do echo "[bench] $$name" >&2; \

@@ -31,7 +31,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError
 
 from backend.errors import DataFormatRefused
-from backend.files import write_atomically
+from backend.files import make_data_dir, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def open_data(
         OSError: it cannot be upgraded, since it cannot be written.
     """
     if create:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        make_data_dir(data_dir)
     if not data_dir.is_dir():
         return to
     found = _allowed(data_dir, to)

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from models.files import write_text as write_atomically
 
-__all__ = ["append_line", "write_atomically"]
+__all__ = ["append_line", "make_data_dir", "write_atomically"]
+
+
+def make_data_dir(path: Path) -> None:
+    """Make the data directory, for its owner only: labels, pictures and names lie in it.
+
+    One that is there stays as it is: whoever made it may have meant to share it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
 
 
 def append_line(path: Path, line: str) -> None:

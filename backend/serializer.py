@@ -19,6 +19,8 @@ from pathlib import Path
 from huey.registry import Message
 from huey.serializer import Serializer
 
+from backend.files import make_data_dir
+
 _KEY_BYTES = 32
 _PLAIN = ("id", "name", "retries", "retry_delay", "priority", "args", "kwargs", "retry_backoff")
 
@@ -34,7 +36,7 @@ def queue_key(data_dir: Path) -> bytes:
     another process was quicker, so that both go on with one complete key.
     """
     path = data_dir / "queue.key"
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(data_dir)
     if not path.exists():
         temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -127,7 +127,7 @@ def look_at_boxes(
     """
     version = api.model_version(project_id)
     names = {
-        int(str(task["id"])): file_name(str(dict(task["data"])["image"]))  # type: ignore[arg-type]
+        int(str(task["id"])): file_name(str(dict(task["data"])["image"]))  # type: ignore[arg-type]  # data is an object
         for task in api.tasks(project_id)
     }
     listed = api.request("GET", "/api/predictions", query={"task__project": project_id}).json()

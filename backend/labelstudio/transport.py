@@ -5,6 +5,7 @@ Bodies and tokens are never logged: payloads of Label Studio carry secrets.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Mapping
@@ -90,8 +91,8 @@ class Transport:
         if not response.content:
             return None
         try:
-            answer: object = response.json()
-        except requests.JSONDecodeError as error:
+            answer: object = json_of(response)
+        except (ValueError, RecursionError) as error:
             found = response.headers.get("Content-Type", "no content type")
             raise LabelStudioUnavailable(
                 f"{method} {path}: found {found}, expected JSON from Label Studio; "
@@ -289,11 +290,22 @@ def origin_of(url: str) -> str:
     return f"{scheme}://{host}:{port}"
 
 
+def json_of(response: requests.Response) -> object:
+    """What an answer says; half surrogate pairs, which no file and no table takes, as "?".
+
+    Raises: ValueError, RecursionError: it is no JSON that can be read.
+    """
+    found: object = response.json()
+    if b"\\ud" in response.content.lower():
+        found = json.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
+    return found
+
+
 def object_of(response: requests.Response) -> Mapping[str, object]:
     """The JSON object of an answer; empty where it holds none."""
     try:
-        body: object = response.json()
-    except (requests.JSONDecodeError, UnicodeDecodeError):
+        body: object = json_of(response)
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, Mapping) else {}
 

@@ -98,27 +98,29 @@ class Layout:
         found: FloatArray = dense.features.reshape(len(dense), self.slots, self.size)[:, 0]
         return found
 
-    def detections(self, examples: Examples, *, at_most: int | None = None) -> Slots:
-        """All detections, picture after picture, surest first.
+    def surest(self, examples: Examples) -> NDArray[np.float32]:
+        """(N,) confidence of each picture's surest detection; 0 where there is none."""
+        if examples.logits is None or self.slots < 2:
+            return np.zeros(len(examples), dtype=np.float32)
+        # The first slot is the whole picture, the second the surest detection.
+        told = examples.logits[:, LOGITS + self.classes + CONFIDENCE]
+        return np.asarray(told if examples.at is None else told[examples.at], dtype=np.float32)
 
-        Args:
-            examples: N pictures.
-            at_most: of each picture.
-        """
+    def detections(self, examples: Examples) -> Slots:
+        """All detections of N pictures, picture after picture, surest first."""
         parts = [
-            self._part(examples.slice(start, start + _BATCH).dense(), start, at_most)
+            self._part(examples.slice(start, start + _BATCH).dense(), start)
             for start in range(0, len(examples), _BATCH)
         ]
         if not parts:
-            parts = [self._part(examples.dense(), 0, at_most)]
+            parts = [self._part(examples.dense(), 0)]
         return Slots(*(np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS))
 
-    def _part(self, dense: Examples, start: int, at_most: int | None) -> Slots:
-        last = self.slots if at_most is None else min(self.slots, 1 + at_most)
+    def _part(self, dense: Examples, start: int) -> Slots:
         shape = (len(dense), self.slots, LOGITS + self.classes)
         packed: NDArray[np.float32] = np.asarray(dense.logits, dtype=np.float32)
-        said: NDArray[np.float32] = packed.reshape(shape)[:, 1:last]
-        features = dense.features.reshape(len(dense), self.slots, self.size)[:, 1:last]
+        said: NDArray[np.float32] = packed.reshape(shape)[:, 1:]
+        features = dense.features.reshape(len(dense), self.slots, self.size)[:, 1:]
         there = said[..., CONFIDENCE] > 0
         found = said[there]
         return Slots(

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
+from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 
@@ -24,14 +23,14 @@ from models.calibration import Calibration
 from models.config import MinerConfig
 from models.detection.boxes import Boxes
 from models.detection.matching import LabeledSlots, label
-from models.detection.scorers import DETECTION_SCORERS, DetectionScorer
+from models.detection.scorers import DETECTION_SCORERS, DIVERSITY, DetectionScorer
 from models.detection.scorers.base import LEAST_CONFIDENCE, PictureScores
 from models.detection.scorers.rarefirst import RareFirstBoxes
 from models.detection.slots import Layout, Slots
-from models.errors import ConfigError, CorruptVersion, NotEnoughLabels, ShapeError
-from models.holdouts import UNKNOWN, Provenance
+from models.errors import ConfigError, NotEnoughLabels, ShapeError
 from models.label_head import LabelHead
 from models.recipes.choose_scorer import AUTO
+from models.recipes.miner_files import DAMAGE, refused_if_damaged
 from models.scorers.base import part_of
 from models.scorers.best import best_rows
 from models.scorers.diversity import Diversity
@@ -52,6 +51,7 @@ logger = logging.getLogger(__name__)
 
 KIND = "detection"
 Columns = tuple[tuple[int, ...], ...]
+_DEFAULT = "rarefirst"
 _CARD, _TENSORS = "miner.json", "miner.safetensors"
 _UNKNOWN_LOGIT = -12.0  # of a class that the detector has no column for
 _CHUNK = 2000  # pictures judged at once
@@ -211,9 +211,9 @@ class DetectionMiner:
             return self._scorer.rank(whole, budget=size, seed=seed)
         if scores is None:
             raise RuntimeError("the pool was not scored")
-        empty = _is_empty(layout, pool)
-        last = self.config.empty_images == "last"
-        rows, reasons = _ranked(scores, pool.ids, size, self.config, empty, last=last)
+        # Nothing was detected where no slot is sure enough to count.
+        empty = layout.surest(pool) < LEAST_CONFIDENCE
+        rows, reasons = _ranked(scores, pool.ids, size, self.config, empty)
         return RankedQueue(ids=pool.ids[rows], reasons=reasons)
 
     def save(self, folder: Path) -> None:
@@ -245,7 +245,7 @@ class DetectionMiner:
 
         Raises: CorruptVersion: if files are missing or damaged.
         """
-        try:
+        with refused_if_damaged(folder, *DAMAGE):
             card = _MinerCard.model_validate_json((folder / _CARD).read_bytes())
             arrays = load_file(folder / _TENSORS)
             classes = ClassSpace(card.names, card.tail, card.class_priors)
@@ -257,11 +257,6 @@ class DetectionMiner:
             elif card.judges:
                 judge = DETECTION_SCORERS[_DEFAULT](card.config, patch_size=card.patch_size)
                 judge.restore(part_of(arrays, "judge."), classes=classes)
-        except (OSError, ValidationError, SafetensorError, KeyError, ConfigError) as error:
-            raise CorruptVersion(
-                f"the miner in {folder} cannot be read ({type(error).__name__}: {error}); "
-                "delete the folder, the next fit makes a new one"
-            ) from error
         return cls(
             scorer,
             kind=card.kind,
@@ -277,9 +272,6 @@ class DetectionMiner:
         )
 
 
-_DEFAULT = "rarefirst"
-
-
 def fit_detection_miner(
     labeled: LabeledImages,
     pool: Examples,
@@ -289,7 +281,6 @@ def fit_detection_miner(
     config: MinerConfig,
     seed: int,
     stands_for: Mapping[str, Sequence[str]] | None = None,
-    provenance: Provenance = UNKNOWN,
     progress: Progress = no_progress,
 ) -> DetectionMiner:
     """Fit whatever the labels allow.
@@ -302,7 +293,6 @@ def fit_detection_miner(
         config: which scorer, and its numbers; ``auto`` is the default scorer here.
         seed: of everything random; the same input and seed give the same miner.
         stands_for: by class further classes of the detector that stand for it.
-        provenance: not looked at: likelihoods of boxes are not calibrated.
         progress: told after each part.
 
     Raises:
@@ -337,7 +327,7 @@ def fit_detection_miner(
     scorer: DetectionScorer | Diversity | None = None
     if not lack and wanted == _DEFAULT:
         scorer = judge
-    elif not lack and wanted != _DIVERSITY:
+    elif not lack and wanted != DIVERSITY:
         try:
             scorer = DETECTION_SCORERS[wanted](config, patch_size=patch_size)
             scorer.fit(known, some, classes=classes, seed=seed)
@@ -354,7 +344,7 @@ def fit_detection_miner(
     progress(3, 3, wanted)
     return DetectionMiner(
         scorer,
-        kind=_DIVERSITY if isinstance(scorer, Diversity) else wanted,
+        kind=DIVERSITY if isinstance(scorer, Diversity) else wanted,
         explanation=explanation,
         config=config,
         classes=classes,
@@ -365,9 +355,6 @@ def fit_detection_miner(
         metrics=_metrics(known, labeled, pool, judge),
         choice=choice,
     )
-
-
-_DIVERSITY = "diversity"
 
 
 def columns_of(
@@ -426,7 +413,7 @@ def _lack(
     name: str, known: LabeledSlots, classes: ClassSpace, config: MinerConfig, labels: int
 ) -> str:
     """Why a scorer cannot be fitted, as a sentence with what to do; empty where it can."""
-    if name == _DIVERSITY:
+    if name == DIVERSITY:
         return ""
     kind = DETECTION_SCORERS[name]
     if kind.learns and labels < config.min_labels:
@@ -514,24 +501,15 @@ def _taken(scores: PictureScores, rows: IntArray) -> PictureScores:
     )
 
 
-def _is_empty(layout: Layout, pool: Examples) -> NDArray[np.bool_]:
-    """(N,) pictures in which nothing was detected: no slot is sure enough to count."""
-    slots = layout.detections(pool, at_most=1)
-    empty = np.ones(len(pool), dtype=bool)
-    empty[slots.picture[slots.confidence >= LEAST_CONFIDENCE]] = False
-    return empty
-
-
 def _ranked(
     scores: PictureScores,
     ids: IntArray,
     size: int,
     config: MinerConfig,
     empty: NDArray[np.bool_],
-    *,
-    last: bool,
 ) -> tuple[IntArray, tuple[str, ...]]:
     """Rows in order and why each stands there; pictures without a detection last or first."""
+    last = config.empty_images == "last"
     together, apart = scores.together.round(9), scores.apart.round(9)
     if apart.shape[1]:
         # Scores of the default look at every place, sure or not: nothing is empty to it.
@@ -565,11 +543,11 @@ def _lifted(values: NDArray[np.float64], empty: NDArray[np.bool_]) -> NDArray[np
 
 
 def _made(name: str, config: MinerConfig, patch_size: int) -> DetectionScorer | Diversity:
-    if name == _DIVERSITY:
+    if name == DIVERSITY:
         return Diversity(config)
     if name not in DETECTION_SCORERS:
         raise ConfigError(
-            f"found scorer {name!r}; for boxes expected {AUTO}, {_DIVERSITY} or one of "
+            f"found scorer {name!r}; for boxes expected {AUTO}, {DIVERSITY} or one of "
             f"{', '.join(DETECTION_SCORERS)}"
         )
     return DETECTION_SCORERS[name](config, patch_size=patch_size)

@@ -15,19 +15,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
+from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from models.calibration import Calibration, from_part
 from models.config import MinerConfig
-from models.errors import ConfigError, CorruptVersion
+from models.errors import ConfigError
 from models.held_out import calibrated, fit_calibration
 from models.holdouts import UNKNOWN, Provenance
 from models.label_head import LabelHead
 from models.recalibration import RecalibrationLayer
 from models.recipes.choose_scorer import AUTO, Choice, choose_scorer
+from models.recipes.miner_files import DAMAGE, refused_if_damaged
 from models.scorers import SCORERS, StoredScorer
 from models.scorers.base import (
     OriginalHead,
@@ -231,7 +231,7 @@ class Miner:
 
         Raises: CorruptVersion: if files are missing or damaged.
         """
-        try:
+        with refused_if_damaged(folder, *DAMAGE):
             card = _MinerCard.model_validate_json((folder / _CARD).read_bytes())
             arrays = load_file(folder / _TENSORS)
             classes = ClassSpace(card.names, card.tail, card.class_priors)
@@ -243,11 +243,6 @@ class Miner:
                 if judge is not scorer:
                     judge.restore(part_of(arrays, "judge."), classes=classes)
             head = OriginalHead.from_state(arrays, num_classes=classes.size)
-        except (OSError, ValidationError, SafetensorError, KeyError, ConfigError) as error:
-            raise CorruptVersion(
-                f"the miner in {folder} cannot be read ({type(error).__name__}: {error}); "
-                "delete the folder, the next fit makes a new one"
-            ) from error
         return cls(
             scorer,
             kind=card.kind,

@@ -115,7 +115,6 @@ class DetectionModels:
             stands_for=stands_for,
             config=config,
             seed=seed,
-            provenance=provenance,
             progress=progress,
         )
         miner.explanation = "; ".join(filter(None, (said, miner.explanation)))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from models.config import MinerConfig
-from models.detection.scorers import DETECTION_SCORERS
+from models.detection.scorers import DETECTION_SCORERS, DIVERSITY
 from models.recipes.choose_scorer import AUTO
 from models.scorers import SCORERS
 
 OF_CLASSES: Collection[str] = (*SCORERS, AUTO)
-OF_BOXES: Collection[str] = (*DETECTION_SCORERS, "diversity", AUTO)
+OF_BOXES: Collection[str] = (*DETECTION_SCORERS, DIVERSITY, AUTO)
 ALL: Collection[str] = tuple(dict.fromkeys((*OF_CLASSES, *OF_BOXES)))
 
 _DEFAULT = "rarefirst"

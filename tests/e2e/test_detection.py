@@ -110,7 +110,7 @@ def shapes(studio: Studio, backend: Backend) -> Shapes:
         owner, job.label_config, job.images, title="Shapes", progress=lambda _: None
     )
     tasks = {
-        file_name(str(dict(task["data"])["image"])): int(str(task["id"]))  # type: ignore[arg-type]
+        file_name(str(dict(task["data"])["image"])): int(str(task["id"]))  # type: ignore[arg-type]  # data is an object
         for task in owner.tasks(number)
     }
     made = Shapes(studio, number, drawn, tasks)

@@ -13,6 +13,7 @@ from backend.app import create_app
 from backend.jobs import Jobs
 from backend.settings import Settings
 from tests.canary import secret, watch_login
+from tests.security.counting import Counts
 from tests.unit.backend.conftest import Recorder
 from tests.unit.backend.labelstudio.conftest import Serve, serve
 
@@ -24,6 +25,28 @@ Tried = Callable[..., None]
 ROOT = Path(__file__).resolve().parents[2]
 USER, PASSWORD = "label", secret("the password of tests", like="pa:ss wörd")
 watch_login(USER, PASSWORD, "the password of tests")
+
+
+COUNTS = Counts()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--tried", metavar="FILE", help="count the inputs that attacks tried, as JSON")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    COUNTS.take(report)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How often each line of docs/SECURITY.md was tried."""
+    file = terminalreporter.config.getoption("--tried", default=None)
+    if file is not None:
+        terminalreporter.section("inputs tried")
+        for threat, inputs in COUNTS.table():
+            terminalreporter.write_line(f"{inputs:>8}  {threat[:110]}")
+        terminalreporter.write_line(f"{COUNTS.inputs.total():>8}  in all")
+        COUNTS.write(Path(file))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from backend.jobs import Jobs
 from backend.serializer import JsonSerializer, MessageRefused, queue_key
 from backend.settings import Settings
-from tests.security.conftest import ROOT
+from tests.security.conftest import ROOT, Tried
 from tests.security.test_model_files import Exploit
 from tests.unit.backend.conftest import Recorder
 
@@ -156,7 +156,7 @@ def forgeries(settings: Settings, proof: Path) -> dict[str, bytes]:
 
 
 def test_a_forged_queue_message_is_never_run(
-    settings: Settings, recorder: Recorder, tmp_path: Path
+    settings: Settings, recorder: Recorder, tmp_path: Path, tried: Tried
 ) -> None:
     jobs = Jobs(settings, handler=recorder)
     proof = tmp_path / "it ran"
@@ -165,6 +165,7 @@ def test_a_forged_queue_message_is_never_run(
         with pytest.raises(MessageRefused):
             jobs.huey.dequeue()
         assert jobs.huey.pending_count() == 0, name
+    tried(len(forgeries(settings, proof)))
     assert recorder.calls == []
     assert not proof.exists()
     jobs.discover()

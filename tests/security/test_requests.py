@@ -24,7 +24,7 @@ from backend.project_settings import FILE, ProjectSettings
 from backend.projects import ProjectStore
 from backend.schemas import SetupRequest, parse
 from backend.settings import Settings
-from tests.security.conftest import PASSWORD, USER
+from tests.security.conftest import PASSWORD, USER, Tried
 
 RIGHT = authorization_header(USER, PASSWORD)
 OPEN = {"/health"}
@@ -72,7 +72,7 @@ def wrong_logins() -> Iterator[str]:
 def routes(app: Flask) -> list[tuple[str, str]]:
     """Every address and method that the app answers, with something in place of each variable."""
     found = [
-        (method, re.sub(r"<[^>]+>", "1-0123abcd.5", rule.rule))
+        (method, re.sub(r"<(int:)?[^>]+>", lambda it: "1" if it[1] else "1-0123abcd.5", rule.rule))
         for rule in app.url_map.iter_rules()
         for method in sorted(rule.methods or ())
     ]
@@ -80,7 +80,7 @@ def routes(app: Flask) -> list[tuple[str, str]]:
     return found
 
 
-def test_no_route_opens_without_the_right_login(locked: Flask) -> None:
+def test_no_route_opens_without_the_right_login(locked: Flask, tried: Tried) -> None:
     client = locked.test_client()
     asked = 0
     for (method, path), login in itertools.product(routes(locked), wrong_logins()):
@@ -94,6 +94,7 @@ def test_no_route_opens_without_the_right_login(locked: Flask) -> None:
                 assert b"model" not in answer.data
             asked += 1
     assert asked > 1500
+    tried(asked)
 
 
 def test_no_spelling_of_a_path_goes_around_the_login(locked: Flask) -> None:
@@ -117,7 +118,9 @@ def test_methods_that_claim_to_be_others_gain_nothing(locked: Flask) -> None:
         assert answer.status_code == 401
 
 
-def test_every_login_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_login_is_compared_in_constant_time(
+    monkeypatch: pytest.MonkeyPatch, tried: Tried
+) -> None:
     """User and password both, whatever came and however long it is."""
     compared: list[tuple[bytes, bytes]] = []
     real = hmac.compare_digest
@@ -131,6 +134,7 @@ def test_every_login_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
         compared.clear()
         assert security.is_allowed(login, (USER, PASSWORD)) is (login == RIGHT)
         assert [right for _, right in compared] == [USER.encode(), PASSWORD.encode()], login[:40]
+    tried(1 + len(list(wrong_logins())))
 
 
 # Lines of the log --------------------------------------------------------------------------------
@@ -210,7 +214,7 @@ def test_no_host_name_of_a_request_comes_back(app: Flask, host: str) -> None:
 
 @pytest.mark.parametrize("path", ["/setup", "/predict", "/webhook", "/train", "/job_status"])
 def test_no_depth_of_nesting_is_more_than_a_bad_request(
-    client: FlaskClient, store: ProjectStore, path: str
+    client: FlaskClient, store: ProjectStore, path: str, tried: Tried
 ) -> None:
     """Every depth around the interpreter's limit, in every field: never a RecursionError."""
     store.write(FILE, ProjectSettings())
@@ -227,6 +231,7 @@ def test_no_depth_of_nesting_is_more_than_a_bad_request(
             assert answer.status_code in {200, 201, 400, 404, 413}, (field, depth)
             asked += 1
     assert asked > 2000
+    tried(asked)
 
 
 @pytest.mark.parametrize("path", ["/setup", "/predict", "/webhook", "/train", "/job_status"])

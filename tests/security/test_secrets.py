@@ -26,7 +26,7 @@ from backend.logs import configure_logging
 from backend.projects import ProjectStore
 from backend.settings import Settings
 from tests.contract.cases import odd, recorded
-from tests.security.conftest import ROOT, Serve
+from tests.security.conftest import ROOT, Serve, Tried
 from tests.unit.backend.labelstudio.local_http import Answer
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJ0b2tlbl90eXBlIjoicmVmcmVzaCJ9.canary-signature-51c7"
@@ -67,7 +67,7 @@ def written(settings: Settings) -> Iterator[Callable[[], str]]:
 
 
 def test_nothing_that_is_answered_or_logged_holds_a_secret(
-    settings: Settings, store: ProjectStore, written: Callable[[], str]
+    settings: Settings, store: ProjectStore, written: Callable[[], str], tried: Tried
 ) -> None:
     """Every recorded and odd body, with logins that fail, with secrets all over the request."""
     given = {
@@ -102,6 +102,7 @@ def test_nothing_that_is_answered_or_logged_holds_a_secret(
                 answers.append(f"{answer.headers}{answer.get_data(as_text=True)}")
                 asked += 1
     assert asked > 800
+    tried(asked)
     assert_clean("".join(answers), "answers")
     assert_clean(written(), "the log")
     assert len(written()) > 10_000

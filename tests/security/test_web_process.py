@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.conftest import ROOT
+from tests.security.conftest import ROOT, Tried
 
 FORGED = "2026-01-01 00:00:00,000 web ERROR backend.app: forged"
 LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} web |\[\d{4}-\d\d-\d\d |  \| )")
@@ -67,7 +67,7 @@ def answer(port: int, sent: bytes) -> bytes:
     return got
 
 
-def test_raw_requests_get_a_refusal_and_write_no_line(web: tuple[int, Path]) -> None:
+def test_raw_requests_get_a_refusal_and_write_no_line(web: tuple[int, Path], tried: Tried) -> None:
     port, log = web
     evil = FORGED.encode()
     get = b"GET /versions HTTP/1.1\r\nHost: x\r\n"
@@ -106,6 +106,7 @@ def test_raw_requests_get_a_refusal_and_write_no_line(web: tuple[int, Path]) -> 
         # 501 and 505 are refusals: of a transfer coding, and of HTTP/9.9.
         assert not re.search(rb"HTTP/1\.[01] (2\d\d|50[0234])", got), (sent[:200], got[:300])
         assert b"canary" not in got
+    tried(len(requests))
     fine = answer(port, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert b"200 OK" in fine
     written = log.read_bytes().decode(errors="replace")

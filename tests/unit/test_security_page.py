@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "SECURITY.md"
 SENDERS = (
     *("Anybody on the network", "Label Studio's server", "Any member of a project"),
-    *("Image hosts", "An annotator", "Who can write the data directory"),
+    *("Image hosts", "An annotator", "Who can write the data directory", "Other sites"),
 )
 
 
@@ -50,6 +50,10 @@ def test_every_security_test_is_named_by_the_page() -> None:
     helpers = {
         "test_the_search_finds_what_it_is_for",
         "test_the_document_lists_every_route_with_its_body",
+        "test_the_document_says_what_kind_a_page_is",
+        "test_every_schema_is_among_those",
+        "test_what_lets_nothing_out_passes",
+        "test_the_plugin_searches_this_very_session",
         "test_what_the_document_says_of_a_project_is_taken",
         "test_the_bodies_that_are_bent_are_all_recorded_ones",
         "test_a_whole_picture_in_a_task_is_judged",

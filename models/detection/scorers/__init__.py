@@ -12,6 +12,8 @@ from models.detection.scorers.rarefirst import RareFirstBoxes
 from models.detection.scorers.tail_confidence import TailConfidence, TailConfidenceRc
 from models.detection.scorers.uncertainty import Entropy, MaxScore
 
+#: The order of whole pictures, where no scorer of boxes can be fitted.
+DIVERSITY = "diversity"
 DETECTION_SCORERS: Mapping[str, type[DetectionScorer]] = MappingProxyType(
     {
         "rarefirst": RareFirstBoxes,
@@ -27,4 +29,4 @@ DETECTION_SCORERS: Mapping[str, type[DetectionScorer]] = MappingProxyType(
     }
 )
 
-__all__ = ["DETECTION_SCORERS", "DetectionScorer"]
+__all__ = ["DETECTION_SCORERS", "DIVERSITY", "DetectionScorer"]

@@ -53,9 +53,17 @@ def test_detections_come_picture_after_picture_surest_first() -> None:
     assert slots.boxes[0].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])
 
 
-def test_at_most_so_many_of_each_picture() -> None:
-    slots = Layout.of(rows([2, 0, 3]), CLASSES).detections(rows([2, 0, 3]), at_most=1)
-    assert slots.picture.tolist() == [0, 2]
+def test_the_surest_of_each_picture() -> None:
+    some = rows([2, 0, 3])
+    layout = Layout.of(some, CLASSES)
+    slots = layout.detections(some)
+    surest = layout.surest(some)
+    assert surest.shape == (3,)
+    for picture in range(3):
+        told = slots.confidence[slots.picture == picture]
+        assert surest[picture] == max(told, default=0)
+    turned = some.take(np.array([2, 1]))
+    assert layout.surest(turned).tolist() == [surest[2], surest[1]]
 
 
 def test_a_view_of_pictures_is_read_as_its_own_rows() -> None:
