@@ -296,7 +296,11 @@ class ProjectStore:
             began_at=last.began_at if goes_on else done,
             pid=os.getpid(),
         )
-        self.write("progress.json", self._noted)
+        try:
+            self.write("progress.json", self._noted)
+        except OSError as error:
+            # It is for people only: no work ends for it.
+            logger.debug("%s cannot be written: %s", self.path("progress.json"), error)
 
     # History ----------------------------------------------------------------------------------
 
