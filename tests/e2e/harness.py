@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from backend.status import ProjectStatus, service_status
 from demo.annotator import Annotator, Labeled
 from demo.backend_process import Backend, BackendSettings
 from demo.digits import DigitSet, choose_digits
-from demo.label_studio_api import LabelStudioApi
-from demo.label_studio_process import Login
+from demo.label_studio_api import LabelStudioApi, sign_up
+from demo.label_studio_process import Login, label_studio, prepare
 from demo.ports import free_port
 from demo.project import create_digits_project
 from demo.queue_watch import ServedQueue, served_queue, wait_for_queue
@@ -114,6 +115,32 @@ class Project:
             "GET", f"/api/projects/{self.id}"
         ).json()
         return found
+
+
+def start_studio(run_dir: Path) -> Iterator[Studio]:
+    """A fresh Label Studio with two users, below ``run_dir``, as long as it is held."""
+    files = run_dir / "files"
+    files.mkdir()
+    extra = {
+        "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(files),
+    }
+    login = Login("owner@example.com", secrets.token_hex(8), secrets.token_hex(20))
+    prepare(run_dir / "data", progress=lambda _: None)
+    port = free_port()
+    service = label_studio(run_dir / "data", port=port, login=login, run_dir=run_dir, extra=extra)
+    url = f"http://127.0.0.1:{port}"
+    service.start()
+    apis: list[LabelStudioApi] = []
+    try:
+        service.wait_until_up(url + "/health", timeout_s=180)
+        apis.append(LabelStudioApi(url, login.token))
+        apis.append(sign_up(url, email="colleague@example.com", password=login.password))
+        yield Studio(service, login, *apis, files=files)
+    finally:
+        for api in apis:
+            api.close()
+        service.stop()
 
 
 NewProject = Callable[..., Project]
