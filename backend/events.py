@@ -210,7 +210,7 @@ def _config_changed(jobs: Jobs, project: ProjectRef, event: WebhookEvent) -> boo
     if store is None or event.label_config is None:
         return True
     try:
-        seen = store.path("label_config.sha256").read_text().strip()
+        seen = store.path("label_config.sha256").read_text(errors="replace").strip()
     except FileNotFoundError:
         return True
     return hashlib.sha256(event.label_config.encode(errors="replace")).hexdigest() != seen

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 from models.files import write_text as write_atomically
 
-__all__ = ["append_line", "make_data_dir", "write_atomically"]
+__all__ = ["append_line", "disk_trouble", "make_data_dir", "write_atomically"]
+
+_NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+# What Rust's and SQLite's libraries say of both, in errors of no kind of their own.
+_WORDS = (
+    "no space left", "storagefull", "disk quota exceeded", "database or disk is full",
+    "read-only file system", "readonly database",
+)  # fmt: skip
 
 
 def make_data_dir(path: Path) -> None:
@@ -17,6 +25,17 @@ def make_data_dir(path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
+
+
+def disk_trouble(error: BaseException) -> str:
+    """What to tell of an error that says that files cannot be written now; empty of another."""
+    number = error.errno if isinstance(error, OSError) else None
+    said = str(error)
+    if number not in _NUMBERS and not any(words in said.lower() for words in _WORDS):
+        return ""
+    where = error.filename if isinstance(error, OSError) and error.filename else "files"
+    why = os.strerror(number) if number else said.splitlines()[0][:200]
+    return f"{where} cannot be written ({why}); it goes on by itself when they can"
 
 
 def append_line(path: Path, line: str) -> None:

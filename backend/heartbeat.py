@@ -27,13 +27,16 @@ def _path(data_dir: Path) -> Path:
 
 def begin(data_dir: Path, pid: int) -> None:
     """Say that a worker starts."""
-    write_atomically(_path(data_dir), Heartbeat(pid=pid, since_s=time.time()).model_dump_json())
+    now = time.time()
+    write_atomically(_path(data_dir), Heartbeat(pid=pid, since_s=now).model_dump_json())
+    os.utime(_path(data_dir), (now, now))
 
 
 def beat(data_dir: Path, pid: int) -> None:
-    """Say that the worker is well."""
+    """Say that the worker is well, by our own clock: a network disk may have another."""
+    now = time.time()
     try:
-        os.utime(_path(data_dir))
+        os.utime(_path(data_dir), (now, now))
     except FileNotFoundError:
         begin(data_dir, pid)
 

@@ -109,7 +109,11 @@ class Jobs:
         if store is None:
             self.register(project_id)
             return None
-        store.hint(what)
+        try:
+            store.hint(what)
+        except OSError as error:
+            # Whoever tells us of something need not suffer for our disk.
+            logger.error("hint %r of %s is lost: %s; the timer looks", what, store.root, error)
         if self._mark(store.key):
             self._write("reconcile", store.key)
         return store
@@ -155,10 +159,14 @@ class Jobs:
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError:
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime < self._stale_s:
+            with contextlib.suppress(OSError):
+                # Either way: one from the future was made before the clock jumped back.
+                if abs(time.time() - path.stat().st_mtime) < self._stale_s:
                     return False
-            path.touch()
+                path.touch()
+        except OSError as error:
+            # Without a marker there may be a message too many, which costs nothing.
+            logger.debug("the marker %s cannot be left: %s", path, error)
         return True
 
     def waits(self, name: str) -> bool:
@@ -169,7 +177,8 @@ class Jobs:
 
     def started(self, name: str) -> None:
         """A waiting message is being dealt with: a later hint needs another one."""
-        (self._queued / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a disk that may only be read
+            (self._queued / name).unlink(missing_ok=True)
 
     def first_hint_at(self, store: ProjectStore) -> float | None:
         """When the oldest hint that still waits came, by the file system's clock."""
@@ -190,7 +199,7 @@ class Jobs:
         except sqlite3.Error as error:
             logger.warning("queue %s cannot be emptied: %s", self.huey.storage.filename, error)
         for marker in self._queued.iterdir():
-            marker.unlink(missing_ok=True)
+            self.started(marker.name)
 
 
 def _usable_queue(path: Path) -> Path:

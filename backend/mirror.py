@@ -7,11 +7,12 @@ source of truth: a mirror that cannot be opened is set aside and read again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -46,6 +47,25 @@ _TASKS = pa.schema(
 )
 #: What LanceDB raises for tables that are torn or gone.
 UNREADABLE = (OSError, RuntimeError, ValueError)
+
+
+@contextlib.contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Let a panic of LanceDB's Rust code be a RuntimeError: damaged files make it panic.
+
+    Raises:
+        RuntimeError: LanceDB panicked.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Its class, RustPanic, is made inside LanceDB and has no place to be imported from.
+        if type(error).__name__ != "RustPanic":
+            raise
+        raise RuntimeError(f"LanceDB gave up on damaged files: {error}") from error
+
 
 _COMPACT_EVERY = 50
 _READ_ROWS = 8192
@@ -94,6 +114,13 @@ class TaskTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def same_as(self, other: TaskTable) -> bool:
+        """Whether another table holds the same, cell by cell."""
+        return all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("ids", "uris", "digests", "states", "labels")
+        )
 
     def rows(self, *, state: LabelState) -> NDArray[np.int64]:
         """Rows of the tasks in one state."""
@@ -160,8 +187,9 @@ class Mirror:
     def _open(self) -> None:
         try:
             self._db = lancedb.connect(self.path)
-            self._tasks = self._table("tasks", _TASKS)
-            self._tasks.count_rows()
+            with panics_as_errors():
+                self._tasks = self._table("tasks", _TASKS)
+                self._tasks.count_rows()
         except UNREADABLE as error:
             self.set_aside(error)
 
@@ -230,8 +258,31 @@ class Mirror:
 
     def tasks(self) -> TaskTable:
         """Every mirrored task."""
-        self._tasks.checkout_latest()  # type: ignore[no-untyped-call]
-        return task_table(self._tasks)
+        with panics_as_errors():
+            self._tasks.checkout_latest()  # type: ignore[no-untyped-call]
+            return task_table(self._tasks)
+
+    def on_disk(self) -> TaskTable:
+        """Every mirrored task as the files hold it now; a table that is open is not read again.
+
+        Raises:
+            OSError, RuntimeError, ValueError: they cannot be read.
+        """
+        with panics_as_errors():
+            return task_table(lancedb.connect(self.path).open_table("tasks"))
+
+    def check(self) -> None:
+        """Read every table from its files.
+
+        Raises:
+            OSError, RuntimeError, ValueError: one cannot be read.
+        """
+        self.on_disk()
+        with panics_as_errors():
+            disk = lancedb.connect(self.path)
+            for name in self._names():
+                if name.startswith("features_"):
+                    feature_table(disk.open_table(name))
 
     # Features ---------------------------------------------------------------------------------
 
@@ -263,7 +314,8 @@ class Mirror:
         name = feature_name(fingerprint)
         if name not in self._names():
             return None
-        return feature_table(self._db.open_table(name))
+        with panics_as_errors():
+            return feature_table(self._db.open_table(name))
 
     def drop_features_except(self, keep: Iterable[str]) -> None:
         """Drop the features of backbones that are no longer used."""

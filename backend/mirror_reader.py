@@ -20,6 +20,7 @@ from backend.mirror import (
     TaskTable,
     feature_name,
     feature_table,
+    panics_as_errors,
     task_table,
 )
 
@@ -71,7 +72,8 @@ class MirrorReader:
             if not (self._path / f"{name}.lance").is_dir():
                 return None
             try:
-                return take(lancedb.connect(self._path).open_table(name))
+                with panics_as_errors():
+                    return take(lancedb.connect(self._path).open_table(name))
             except UNREADABLE as found:
                 error = found
         raise BackendError(

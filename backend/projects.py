@@ -300,7 +300,11 @@ class ProjectStore:
             pid=os.getpid(),
             space=process_space(),
         )
-        self.write("progress.json", self._noted)
+        try:
+            self.write("progress.json", self._noted)
+        except OSError as error:
+            # It is for people only: no work ends for it.
+            logger.debug("%s cannot be written: %s", self.path("progress.json"), error)
 
     # History ----------------------------------------------------------------------------------
 

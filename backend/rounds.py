@@ -18,7 +18,7 @@ from functools import partial
 from typing import Protocol
 
 from backend.errors import BackendError
-from backend.files import write_atomically
+from backend.files import disk_trouble, write_atomically
 from backend.jobs import Jobs
 from backend.newcomers import Newcomers
 from backend.projects import ProjectStore
@@ -29,6 +29,15 @@ logger = logging.getLogger(__name__)
 _FAILED_PAUSE_S = 5.0
 _ASKING_THREADS = 2
 _SEARCH = "search"
+
+
+def _say(what: str, error: BaseException) -> None:
+    """Log a failure; of a disk that is full or read-only one line says everything."""
+    trouble = disk_trouble(error)
+    if trouble:
+        logger.error("%s: %s", what, trouble)
+    else:
+        logger.error("%s", what, exc_info=error)
 
 
 class Reconciles(Protocol):
@@ -201,7 +210,7 @@ class Rounds:
         def ended(future: Future[object]) -> None:
             error = None if future.cancelled() else future.exception()
             if error is not None:
-                logger.error("%s failed", name, exc_info=error)
+                _say(f"{name} failed", error)
             with self._changed:
                 self._busy.discard(name)
                 try:
@@ -228,9 +237,9 @@ class Rounds:
         try:
             if not self._reconciler.round(store, reason=reason):
                 logger.info("project %s is held by another process", store.key)
-        except Exception:
+        except Exception as error:
             # One project's defect must not end the rounds of the others; the timer tries again.
-            logger.exception("the round of project %s failed", store.key)
+            _say(f"the round of project {store.key} failed", error)
             self._stop.wait(_FAILED_PAUSE_S)
 
     def _wait_until_calm(self, store: ProjectStore) -> None:

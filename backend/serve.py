@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -80,10 +81,15 @@ def serve(settings: Settings) -> None:
     pids_path = settings.data_dir / "serve.json"
 
     def note(pids: Mapping[str, int | None]) -> None:
-        write_atomically(pids_path, json.dumps(pids))
+        try:
+            write_atomically(pids_path, json.dumps(pids))
+        except OSError as error:
+            # A disk that is full must not end those who look after the processes.
+            logger.error("%s cannot be written: %s", pids_path, error.strerror)
 
     logger.info("serving on http://%s:%d, pid %d", settings.host, settings.port, os.getpid())
     try:
         Supervisor({"web": WEB, "worker": WORKER}, on_change=note).run()
     finally:
-        pids_path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a disk that may only be read
+            pids_path.unlink(missing_ok=True)

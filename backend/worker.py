@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from huey.consumer import Consumer
 
 from backend import heartbeat
 from backend.cores import usable_cores, wait_without_spinning
 from backend.jobs import Jobs
+from backend.leftovers import ABANDONED_S, sweep
 from backend.logs import configure_logging
 from backend.rounds import Reconciles, Rounds
 from backend.settings import Settings
@@ -41,6 +45,7 @@ class Worker:
         self._settings = settings
         self._jobs = jobs
         self._stop = threading.Event()
+        self._mute = False  # the heartbeat cannot be written
         self._rounds = Rounds(jobs, reconciler, stop=self._stop) if reconciler is not None else None
         jobs.handler = self._rounds
 
@@ -52,7 +57,7 @@ class Worker:
         """Work until stopped; rounds get a few seconds to end by themselves."""
         settings = self._settings
         self._jobs.reset()
-        heartbeat.begin(settings.data_dir, os.getpid())
+        self._beat(heartbeat.begin)
         consumer = Consumer(
             self._jobs.huey,
             workers=_READERS,
@@ -70,7 +75,7 @@ class Worker:
         timer.start()
         checked = time.monotonic()
         while not self._stop.wait(heartbeat.HEARTBEAT_S):
-            heartbeat.beat(settings.data_dir, os.getpid())
+            self._beat(heartbeat.beat)
             checked = consumer.loop(checked)
         logger.info("stopping")
         consumer.stop()
@@ -78,14 +83,31 @@ class Worker:
             self._rounds.close()
             if not self._rounds.wait_until_idle(_STOP_S):
                 logger.warning("a round still runs; it is left as it is and finished next time")
-        heartbeat.end(settings.data_dir)
+        with contextlib.suppress(OSError):  # of a disk that may only be read
+            heartbeat.end(settings.data_dir)
+
+    def _beat(self, how: Callable[[Path, int], None]) -> None:
+        """Give a sign of life; one that cannot be written is said once, and ends nothing."""
+        try:
+            how(self._settings.data_dir, os.getpid())
+        except OSError as error:
+            if not self._mute:
+                logger.error(
+                    "%s cannot be written: %s; nothing can be kept, and `rarefirst status` says "
+                    "that no worker lives, until it can",
+                    self._settings.data_dir,
+                    error.strerror,
+                )
+            self._mute = True
+        else:
+            self._mute = False
 
     # The timer --------------------------------------------------------------------------------
 
     def _timer(self) -> None:
         """Ask for what is due, again and again; nothing here waits for what it asked for."""
         settings, rounds = self._settings, self._rounds
-        searched = looked = said = float("-inf")
+        searched = looked = said = swept = float("-inf")
         while not self._stop.is_set():
             now = time.monotonic()
             try:
@@ -102,6 +124,9 @@ class Worker:
                         searched = now
                         rounds.discover()
                     rounds.look_up()
+                    if now - swept >= ABANDONED_S:
+                        swept = now
+                        sweep(settings.data_dir)
                     if now - looked >= settings.timer_s:
                         looked = now
                         self._ask_for_rounds(rounds)

@@ -1,11 +1,12 @@
-"""What unit and contract tests of the service share: settings of its own, a published project."""
+"""What tests share: settings of their own, a published project, one Label Studio."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -14,6 +15,10 @@ from backend.projects import ProjectStore, ProjectStores, Publication
 from backend.settings import Settings
 from tests import canary, published
 from tests.recorded import CREATED_S, LABEL_STUDIO, PROJECT_ID
+
+if TYPE_CHECKING:
+    from tests.e2e.harness import Studio
+    from tests.postgres import Postgres
 
 Publish = Callable[..., Publication]
 TOKEN = canary.secret("the token of tests")
@@ -27,6 +32,41 @@ hypothesis_settings.load_profile("untimed")
 def pytest_configure(config: pytest.Config) -> None:
     """Search all output for secrets."""
     config.pluginmanager.register(canary, canary.__name__)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fault-seed", type=int, default=7, help="which faults come, and when (tests/faults)"
+    )
+    parser.addoption(
+        "--fault-rounds",
+        type=int,
+        help="rounds of the random faults: 10, or 200 of those marked slow",
+    )
+    parser.addoption(
+        "--fault-report", metavar="FILE", help="write what was injected and survived, as JSON"
+    )
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres | None]:
+    """A PostgreSQL server, where the tests are to run on one."""
+    from tests.e2e.databases import migrated_postgres, on_postgres
+
+    if not on_postgres():
+        yield None
+        return
+    with migrated_postgres(tmp_path_factory.mktemp("migrations")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres | None) -> Iterator[Studio]:
+    """One Label Studio for all tests of this process. Leave it running."""
+    # Here: whoever runs unit tests only need not load what starts one.
+    from tests.e2e.harness import start_studio
+
+    yield from start_studio(tmp_path_factory.mktemp("label-studio"), postgres)
 
 
 @pytest.fixture

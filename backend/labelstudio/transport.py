@@ -94,6 +94,11 @@ class Transport:
             answer: object = json_of(response)
         except (ValueError, RecursionError) as error:
             found = response.headers.get("Content-Type", "no content type")
+            if "json" in found:
+                raise LabelStudioUnavailable(
+                    f"the answer of Label Studio to {method} {path} ends in the middle, or is no "
+                    f"JSON ({len(response.content)} bytes)"
+                ) from error
             raise LabelStudioUnavailable(
                 f"{method} {path}: found {found}, expected JSON from Label Studio; "
                 f"is LABEL_STUDIO_URL ({self.base_url}) its address?"
@@ -181,7 +186,7 @@ class Transport:
                     f"Label Studio at {self.base_url} did not answer {method} {path} "
                     f"within {timeout[1]:g} s"
                 ) from error
-            except requests.ConnectionError as error:
+            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
                 cause = cause_of(error)
                 # Where nobody listens, asking again at once is of no use.
                 if attempt == 2 or method != "GET" or cause in (_REFUSED, _UNKNOWN_NAME):

@@ -261,6 +261,30 @@ class ProjectContext:
         self.store.write("sync.json", self.sync.model_copy(update={"watermark": None}))
         return BackendError(f"the mirror could not be read and is made anew: {error}")
 
+    def look_at_mirror(self) -> None:
+        """Make sure that the mirror's files hold what was read from them.
+
+        What is open is not read again by itself, so a disk may fail unnoticed until the next
+        start, while those who only read the mirror find it damaged.
+
+        Raises:
+            BackendError: they do not; the mirror is set aside, and read again with the next round.
+        """
+        known = self.tasks()
+        try:
+            found = self.mirror.on_disk()
+        except UNREADABLE as error:
+            raise self.mirror_lost(error) from error
+        if not found.same_as(known):
+            raise self.mirror_lost(ValueError("its files hold other tasks than were written"))
+
+    def check_mirror(self) -> None:
+        """Something failed that should not: set the mirror aside if its files are damaged."""
+        try:
+            self.mirror.check()
+        except UNREADABLE as error:
+            self.mirror_lost(error)
+
     def forget_tasks(self) -> None:
         """The mirror's tasks changed."""
         self._tasks = None

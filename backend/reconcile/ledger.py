@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from backend.files import append_line
 
@@ -73,6 +73,9 @@ class _Line(BaseModel):
             return self.draws
         newest = max((*self.ids, *self.control))
         return (DrawNote(key=self.name, newest=newest, control=self.control),)
+
+
+_Entry = TypeAdapter(dict[str, object])
 
 
 class Ledger:
@@ -171,8 +174,9 @@ class Ledger:
                 if not line.endswith(b"\n"):
                     break
                 self._read_to += len(line)
-                with contextlib.suppress(json.JSONDecodeError, ValidationError):
-                    self._take(json.loads(line))
+                # A torn or damaged line is passed over; the bytes may not even be text.
+                with contextlib.suppress(ValueError):
+                    self._take(_Entry.validate_json(line))
 
     def _take(self, entry: dict[str, object]) -> None:
         abandoned = entry.get("abandoned")

@@ -18,6 +18,7 @@ from backend.errors import (
     ProjectReplaced,
     Unauthorized,
 )
+from backend.files import disk_trouble
 from backend.instance import version_prefix
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.connection import (
@@ -259,7 +260,12 @@ class Reconciler:
                 self._failed(context, backoff, worked, error)
             except Exception as error:
                 # A defect in one action must not end the loop for all projects.
-                logger.exception("project %s: round failed", card.project_id)
+                trouble = disk_trouble(error)
+                if trouble:
+                    logger.error("project %s: round failed: %s", card.project_id, trouble)
+                else:
+                    logger.exception("project %s: round failed", card.project_id)
+                    context.check_mirror()
                 self._failed(context, backoff, worked, error)
             else:
                 backoff.succeeded()

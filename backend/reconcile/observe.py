@@ -53,7 +53,7 @@ def observe(context: ProjectContext, *, synced: bool) -> State:
         config_error=sync.config_error,
         usable_labels=len(labels),
         too_alike=bootstrap.too_alike(context),
-        labels_changed_ago_s=max(0.0, time.time() - sync.labels_changed_s),
+        labels_changed_ago_s=_seconds_since(sync.labels_changed_s),
         backbone=backbone,
         backbone_wanted=backbone is not None and backbone.source != bootstrap.source(context),
         trainable=bootstrap.trainable(settings, sync.task),
@@ -76,6 +76,12 @@ def observe(context: ProjectContext, *, synced: bool) -> State:
         pin=_pin_facts(context, fit),
         finetune=finetune_facts(context, labels),
     )
+
+
+def _seconds_since(at_s: float) -> float:
+    """How long ago something was; very long where our clock has jumped back since."""
+    ago = time.time() - at_s
+    return ago if ago >= 0 else float("inf")
 
 
 def _deletable(context: ProjectContext, publications: Publications) -> int:

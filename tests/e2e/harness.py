@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,15 @@ from backend.status import ProjectStatus, service_status
 from demo.annotator import Annotator, Labeled
 from demo.backend_process import Backend, BackendSettings
 from demo.digits import DigitSet, choose_digits
-from demo.label_studio_api import LabelStudioApi
-from demo.label_studio_process import Login
+from demo.label_studio_api import LabelStudioApi, sign_up
+from demo.label_studio_process import Login, label_studio
 from demo.ports import free_port
 from demo.project import create_digits_project
 from demo.queue_watch import ServedQueue, served_queue, wait_for_queue
 from demo.service import Service
-from tests.canary import secret, watch_login
-from tests.e2e.databases import Database
+from tests.canary import CANARIES, secret, watch_login
+from tests.e2e.databases import Database, PostgresDatabase, SqliteDatabase
+from tests.postgres import Postgres
 
 USER = "rarefirst"
 PASSWORD = secret("the password of tests")
@@ -119,6 +121,39 @@ class Project:
             "GET", f"/api/projects/{self.id}"
         ).json()
         return found
+
+
+def start_studio(run_dir: Path, postgres: Postgres | None = None) -> Iterator[Studio]:
+    """A fresh Label Studio with two users, below ``run_dir``, as long as it is held."""
+    database: Database = (
+        SqliteDatabase(run_dir / "data") if postgres is None else PostgresDatabase(postgres)
+    )
+    files = run_dir / "files"
+    files.mkdir()
+    extra = {
+        "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(files),
+        **database.environment,
+    }
+    login = Login("owner@example.com", secrets.token_hex(8), secrets.token_hex(20))
+    CANARIES.watch(login.password, "the password of Label Studio")
+    CANARIES.watch(login.token, "the token of Label Studio")
+    (run_dir / "data").mkdir()
+    database.prepare()
+    port = free_port()
+    service = label_studio(run_dir / "data", port=port, login=login, run_dir=run_dir, extra=extra)
+    url = f"http://127.0.0.1:{port}"
+    service.start()
+    apis: list[LabelStudioApi] = []
+    try:
+        service.wait_until_up(url + "/health", timeout_s=180)
+        apis.append(LabelStudioApi(url, login.token))
+        apis.append(sign_up(url, email="colleague@example.com", password=login.password))
+        yield Studio(service, login, *apis, files=files, database=database)
+    finally:
+        for api in apis:
+            api.close()
+        service.stop()
 
 
 NewProject = Callable[..., Project]

@@ -1,14 +1,18 @@
-"""A proxy in front of Label Studio that can hold a request still at a chosen moment.
+"""A proxy in front of a server that can hold a request still, or spoil what passes.
 
 Kill tests need to know where the worker is. The worker talks to Label Studio through this proxy;
 a rule picks the request that marks the moment (say, the import of scores) and holds it either
-before Label Studio sees it or after it has answered, until it is let go.
+before Label Studio sees it or after it has answered, until it is let go. Fault tests put a spoiler
+in its way (tests/faults/border.py), which answers some requests in its own way.
 """
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
@@ -31,14 +35,82 @@ class Stall:
     seen: int = 0
 
 
+@dataclass
+class Exchange:
+    """One request on its way, for a spoiler to pass on and to answer.
+
+    Attributes:
+        method, path: of the request, the query included.
+        body: what was sent.
+    """
+
+    method: str
+    path: str
+    body: bytes
+    handler: BaseHTTPRequestHandler
+    target: str
+
+    def ask(self) -> requests.Response:
+        """Pass the request on and wait for the answer."""
+        headers = {k: v for k, v in self.handler.headers.items() if k.lower() not in _HOP_BY_HOP}
+        return requests.request(
+            self.method,
+            self.target + self.path,
+            data=self.body,
+            headers=headers,
+            allow_redirects=False,
+            timeout=120,
+        )
+
+    def answer(
+        self,
+        status: int,
+        content: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        promised: int | None = None,
+    ) -> None:
+        """Answer the one who asked; ``promised`` bytes are announced, and fewer may come."""
+        handler = self.handler
+        try:
+            handler.send_response(status)
+            for name, value in (headers or {}).items():
+                if name.lower() not in _HOP_BY_HOP:
+                    handler.send_header(name, value)
+            handler.send_header("Content-Length", str(promised or len(content)))
+            handler.end_headers()
+            handler.wfile.write(content)
+        except OSError:
+            handler.close_connection = True  # the worker was killed: nobody reads the answer
+        if promised is not None:
+            handler.close_connection = True
+
+    def reset(self) -> None:
+        """Tear the connection down as a crashed machine does: the other end sees a reset."""
+        connection = self.handler.connection
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.handler.close_connection = True
+        os.close(connection.detach())  # the handler would end it politely
+
+
+Spoiler = Callable[[Exchange], bool]
+
+
 class StallProxy:
-    """Forwards everything to ``target``; hold a request with `stall`."""
+    """Forwards everything to ``target``; hold a request with `stall`.
+
+    Attributes:
+        refusing: every connection is closed without an answer.
+        spoiler: asked for every request; True where it answered it itself.
+        paths: method and path of what was forwarded.
+    """
 
     def __init__(self, target: str) -> None:
         self.target = target.rstrip("/")
         self._rule: Stall | None = None
         self._lock = threading.Lock()
         self.refusing = False
+        self.spoiler: Spoiler | None = None
         self.paths: list[str] = []
         proxy = self
 
@@ -96,30 +168,21 @@ class StallProxy:
             handler.close_connection = True
             return
         self.paths.append(f"{handler.command} {handler.path.split('?')[0]}")
+        exchange = Exchange(handler.command, handler.path, body, handler, self.target)
+        spoiler = self.spoiler
+        if spoiler is not None and spoiler(exchange):
+            return
         rule = self._held(handler.command, handler.path)
         if rule is not None and rule.moment == "before":
             self._hold(rule)
-        headers = {k: v for k, v in handler.headers.items() if k.lower() not in _HOP_BY_HOP}
-        answer = requests.request(
-            handler.command,
-            self.target + handler.path,
-            data=body,
-            headers=headers,
-            allow_redirects=False,
-            timeout=120,
-        )
+        try:
+            answer = exchange.ask()
+        except requests.RequestException as error:  # who is behind us was killed
+            exchange.answer(502, type(error).__name__.encode())
+            return
         if rule is not None and rule.moment == "after":
             self._hold(rule)
-        try:
-            handler.send_response(answer.status_code)
-            for name, value in answer.headers.items():
-                if name.lower() not in _HOP_BY_HOP:
-                    handler.send_header(name, value)
-            handler.send_header("Content-Length", str(len(answer.content)))
-            handler.end_headers()
-            handler.wfile.write(answer.content)
-        except OSError:
-            handler.close_connection = True  # the worker was killed: nobody reads the answer
+        exchange.answer(answer.status_code, answer.content, answer.headers)
 
     @staticmethod
     def _hold(rule: Stall) -> None:

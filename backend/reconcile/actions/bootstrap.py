@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -102,7 +103,10 @@ def too_alike(context: ProjectContext) -> str:
 def blocked(context: ProjectContext) -> str:
     """Why training is not tried now, empty if it may be."""
     failure = context.store.read("bootstrap_failed.json", BootstrapFailure)
-    if failure is None or time.time() >= failure.retry_s:
+    if failure is None:
+        return ""
+    left = failure.retry_s - time.time()
+    if left <= 0 or left > _RETRY_S:  # further away than any pause: the clock jumped back
         return ""
     if failure.source not in {"", source(context)}:
         return ""
@@ -215,6 +219,7 @@ def _failed(context: ProjectContext, reason: str, *, what: str = "training a fir
 def _child(context: ProjectContext, run_dir: Path, log: Path, labels: int) -> int:
     """Run the training to its end, saying how far it is; the exit code."""
     command = [sys.executable, "-m", "backend.cli", "bootstrap", str(run_dir)]
+    command += ["--parent", str(os.getpid())]
     with log.open("ab") as output:
         child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:

@@ -72,7 +72,8 @@ def run(context: ProjectContext, plan: Plan) -> None:
         all_read
         or len(context.tasks()) != project.task_number
         or context.was_hinted("deleted")
-        or now - checked >= context.settings.check_ids_s
+        # Either way: a clock that jumped back must not put it off for as long as it jumped.
+        or abs(now - checked) >= context.settings.check_ids_s
     ):
         _compare_ids(context, context.interface)
         checked = now
@@ -203,6 +204,7 @@ def _keep_notes(context: ProjectContext, before: ReadingNotes, now: ReadingNotes
 
 def _compare_ids(context: ProjectContext, interface: Interface) -> None:
     """Forget tasks that are gone; read all again if Label Studio has some that we never saw."""
+    context.look_at_mirror()
     there = context.client.task_ids(context.project_id)
     here = {int(i) for i in context.tasks().ids}
     gone = here - there
@@ -231,5 +233,5 @@ def _remember_config(context: ProjectContext, label_config: str) -> None:
     """Let the web process see whether a PROJECT_UPDATED changed the label config."""
     path = context.store.path("label_config.sha256")
     digest = config_sha256(label_config)
-    if not path.exists() or path.read_text() != digest:
+    if not path.exists() or path.read_bytes() != digest.encode():
         write_atomically(path, digest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -104,6 +105,38 @@ def test_a_queue_that_refuses_loses_no_hint(
     jobs.hint(PROJECT_ID, CREATED_S, "force_fit")
     assert store.hinted_at("force_fit") is not None
     assert "refused 'reconcile'" in caplog.text
+
+
+def test_a_disk_that_is_full_keeps_nobody_waiting(
+    settings: Settings,
+    store: ProjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    jobs = Jobs(settings)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)
+    monkeypatch.setattr("backend.jobs.os.open", full)
+    jobs.hint(PROJECT_ID, CREATED_S, "changed")
+    assert "No space left on device; the timer looks" in caplog.text
+    monkeypatch.undo()
+    assert store.hinted_at("changed") is None
+    assert jobs.huey.pending_count() == 1, "the message says enough"
+
+
+def test_a_marker_from_the_future_keeps_no_message_back(
+    settings: Settings, store: ProjectStore
+) -> None:
+    jobs = Jobs(settings)
+    jobs.hint(PROJECT_ID, CREATED_S, "changed")
+    marker = settings.data_dir / "queued" / store.key
+    later = time.time() + 3600  # the clock jumped back by an hour since
+    os.utime(marker, (later, later))
+    jobs.hint(PROJECT_ID, CREATED_S, "changed")
+    assert jobs.huey.pending_count() == 2
 
 
 def test_a_worker_that_starts_forgets_old_messages(

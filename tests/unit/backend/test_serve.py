@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from backend import heartbeat
-from backend.serve import PortTaken, check_port
+from backend.serve import PortTaken, check_port, serve
+from backend.settings import Settings
 
 
 def free_port() -> int:
@@ -144,6 +145,29 @@ def test_killed_parts_come_back_and_a_killed_serve_leaves_nothing(service: Servi
             return probe.connect_ex(("127.0.0.1", service.port)) != 0
 
     assert wait_for(refused, 15)
+
+
+def test_who_cannot_write_down_the_processes_keeps_them_all_the_same(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    noted: list[bool] = []
+
+    class Supervisor:
+        def __init__(self, commands: object, *, on_change: Callable[[dict[str, int]], None]):
+            self.on_change = on_change
+
+        def run(self) -> None:
+            self.on_change({"serve": 1})
+            noted.append(True)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("backend.serve.Supervisor", Supervisor)
+    monkeypatch.setattr("backend.serve.write_atomically", full)
+    serve(settings.model_copy(update={"port": free_port(), "host": "127.0.0.1"}))
+    assert noted == [True]
+    assert "serve.json cannot be written: No space left on device" in caplog.text
 
 
 def test_a_port_that_gets_free_in_time_is_taken() -> None:

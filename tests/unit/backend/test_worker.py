@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -195,6 +196,31 @@ def test_the_timer_outlives_a_disk_that_fails(
     with at_work(settings.model_copy(update={"timer_s": 0.2}), loop):
         assert loop.wait_for("timer", store.key, 5)
     assert "the timer failed; it goes on" in caplog.text
+
+
+def test_the_worker_outlives_a_disk_that_may_only_be_read(
+    settings: Settings,
+    loop: Loop,
+    store: ProjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.05)
+    beats = []
+
+    def refused(data_dir: Path, pid: int) -> None:
+        beats.append(pid)
+        raise OSError(30, "Read-only file system")
+
+    with at_work(settings.model_copy(update={"timer_s": 0.2}), loop):
+        monkeypatch.setattr(heartbeat, "beat", refused)
+        assert loop.wait_for("timer", store.key, 5)
+        while len(beats) < 4:
+            time.sleep(0.02)
+    said = [record for record in caplog.records if "cannot be written" in record.message]
+    assert len(said) == 1, "once, not with every beat"
+    assert "Read-only file system" in said[0].message
 
 
 def test_without_settings_it_stays_up_and_says_what_is_missing(

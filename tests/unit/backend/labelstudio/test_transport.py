@@ -83,6 +83,34 @@ def test_an_address_that_speaks_no_tls(serve: Serve) -> None:
         Transport(url, TOKEN).json("GET", "/")
 
 
+def test_half_an_answer_is_told_from_another_server(serve: Serve) -> None:
+    kind = {"Content-Type": "application/json"}
+    server = serve(always(Answer(200, b'{"release": "1.2', kind)))
+    with pytest.raises(LabelStudioUnavailable, match=r"ends in the middle.*16 bytes"):
+        Transport(server.url, TOKEN).json("GET", "/api/version")
+
+
+def test_an_answer_that_is_cut_off_is_asked_for_once_more(serve: Serve) -> None:
+    chunks = [iter([b'{"release": ']), iter([b'{"release": "1.2"}'])]
+
+    def reply(request: Request) -> Answer:
+        first = len(server.requests) == 1
+        promised = {"Content-Length": "18", "Content-Type": "application/json"}
+        return Answer(200, None, promised, chunks=chunks[0] if first else chunks[1], close=True)
+
+    server = serve(reply)
+    assert Transport(server.url, TOKEN).json("GET", "/api/version") == {"release": "1.2"}
+    chunks[:] = [iter([b"{"]), iter([b"{"])]
+    server.requests.clear()
+    with pytest.raises(LabelStudioUnavailable, match="the connection broke"):
+        Transport(server.url, TOKEN).json("GET", "/api/version")
+    server.requests.clear()
+    chunks[:] = [iter([b"{"]), iter([b"{"])]
+    with pytest.raises(LabelStudioUnavailable, match="the connection broke"):
+        Transport(server.url, TOKEN).json("PATCH", "/api/version", body={})
+    assert len(server.requests) == 1, "what may have been done is not asked for twice"
+
+
 def test_a_slow_answer_is_given_up(serve: Serve) -> None:
     def slow(request: Request) -> Answer:
         time.sleep(0.5)

@@ -16,6 +16,9 @@ import pytest
 
 from backend.errors import LabelStudioUnavailable
 from backend.labelstudio.client import PredictionItem
+from backend.mirror_reader import MirrorReader
+from backend.reconcile.actions import bootstrap
+from backend.reconcile.state import SyncState
 from backend.reports import RoundEntry
 from models.registry import VersionCard
 from tests.unit.backend.reconcile.fake_label_studio import FakeLabelStudio
@@ -602,6 +605,98 @@ def test_a_damaged_mirror_is_read_again(start: Start, label_studio: FakeLabelStu
     again.round(store, reason="hint")
     assert report(store).tasks == 60
     assert report(store).labels_by_origin == {"initial": 24, "queue": 1}
+
+
+def test_a_mirror_damaged_under_a_running_worker_is_read_again(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start(backoff_max_s=0.01)
+    store = run(reconciler)
+    for data in store.path("mirror", "tasks.lance", "data").iterdir():
+        data.unlink()
+    label_studio.annotate(label_studio.stream()[0])
+    for _ in range(3):  # it fails, is looked at and set aside; then everything is read
+        run(reconciler, hint="changed")
+    found = MirrorReader(store.path("mirror")).tasks()
+    assert found is not None
+    assert (len(found), len(found.rows(state="labeled"))) == (60, 25)
+    assert report(store).labels_by_origin == {"initial": 24, "queue": 1}
+    assert report(store).embedded == 60
+
+
+def test_damage_that_nobody_ran_into_is_found_when_ids_are_compared(
+    start: Start, label_studio: FakeLabelStudio, caplog: pytest.LogCaptureFixture
+) -> None:
+    reconciler = start(check_ids_s=0.001)
+    store = run(reconciler)
+    (data,) = store.path("mirror", "tasks.lance", "data").iterdir()
+    raw = data.read_bytes()
+    assert b"green" in raw
+    data.write_bytes(raw.replace(b"green", b"greem"))
+    time.sleep(0.01)
+    run(reconciler, hint="deleted")
+    assert "set aside: its files hold other tasks than were written" in caplog.text
+    run(reconciler, hint="changed")
+    found = MirrorReader(store.path("mirror")).tasks()
+    assert found is not None
+    assert set(found.labels) == {"", "red", "green", "blue"}
+
+
+def test_a_damaged_ledger_costs_its_damaged_lines_only(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    store = run(start())
+    with store.path("ledger.jsonl").open("ab") as file:
+        file.write(b'\xc6\x19)7\xbf\n[1]\n"abandoned"\n{"abandoned": 3}\n')
+    store.path("label_config.sha256").write_bytes(b"\xc6\x19\xff")
+    label_studio.annotate(label_studio.stream()[0])
+    again = start()
+    run(again, hint="changed")
+    assert report(store).problems == ()
+    assert report(store).labels_by_origin == {"initial": 24, "queue": 1}
+
+
+def test_a_clock_that_jumped_back_puts_nothing_off(
+    start: Start, label_studio: FakeLabelStudio
+) -> None:
+    reconciler = start(fit_idle_s=600, check_ids_s=600)
+    store = run(reconciler)
+    label_studio.annotate(label_studio.stream()[0])
+    run(reconciler, hint="changed")
+    before = served(store)
+    sync = store.read("sync.json", SyncState)
+    assert sync is not None
+    later = time.time() + 3600
+    written = sync.model_copy(update={"labels_changed_s": later, "ids_checked_s": later})
+    store.write("sync.json", written)
+    run(reconciler)
+    assert served(store).version != before.version, "the label is fitted"
+    checked = store.read("sync.json", SyncState)
+    assert checked is not None
+    assert checked.ids_checked_s < later, "ids were compared"
+
+
+def test_a_failed_training_is_tried_again_though_the_clock_jumped_back(
+    start: Start, label_studio: FakeLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def fails(context: object, run_dir: Path, log: Path, labels: int) -> int:
+        tried.append(1)
+        log.write_text("out of luck")
+        return 1
+
+    monkeypatch.setattr(bootstrap, "_child", fails)
+    reconciler = start(bootstrap_min_labels=20)
+    store = run(reconciler)
+    run(reconciler)
+    assert len(tried) == 1, "it has a pause"
+    failure = store.read("bootstrap_failed.json", bootstrap.BootstrapFailure)
+    assert failure is not None
+    later = failure.model_copy(update={"retry_s": failure.retry_s + 3600})
+    store.write("bootstrap_failed.json", later)
+    run(reconciler)
+    assert len(tried) == 2
 
 
 def test_the_frozen_model_is_bit_identical_after_everything(
