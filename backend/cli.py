@@ -192,14 +192,17 @@ def resume(project: Project) -> None:
 
 
 @app.command(hidden=True)
-def bootstrap(run_dir: Path) -> None:
+def bootstrap(
+    run_dir: Path,
+    parent: Annotated[int, typer.Option(help="Process id of the worker.")],
+) -> None:
     """Train a first model: the worker's child process."""
     from backend.logs import configure_logging
     from backend.reconcile.bootstrap_child import main
 
     configure_logging(read_settings(), "bootstrap")
     with clear_errors():
-        raise typer.Exit(main(run_dir))
+        raise typer.Exit(main(run_dir, parent=parent))
 
 
 def _show_connection(report: ConnectionReport, *, json: bool) -> None:

@@ -23,9 +23,14 @@ from models.tasks.base import task_of
 logger = logging.getLogger(__name__)
 
 
-def main(run_dir: Path) -> int:
-    """Train the run's model and leave it in ``RUN_DIR/backbone``; returns the exit code."""
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+def main(run_dir: Path, *, parent: int) -> int:
+    """Train the run's model and leave it in ``RUN_DIR/backbone``; returns the exit code.
+
+    Args:
+        run_dir: the run.
+        parent: process id of the worker, which may be gone before this process looks for it.
+    """
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     config = BootstrapRun.model_validate_json((run_dir / "run.json").read_bytes())
     readable, labels = [], []
     for task_id, label in sorted(config.labels.items()):
