@@ -112,7 +112,7 @@ class Supervisor:
         commands: Mapping[str, Sequence[str]],
         *,
         on_change: Callable[[Mapping[str, int | None]], None],
-        stop_s: float = 8.0,
+        stop_s: float = 9.0,
     ) -> None:
         self._children = [Child(name, command) for name, command in commands.items()]
         self._on_change = on_change

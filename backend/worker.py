@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 _NICE = 10
 _SAY_MISSING_S = 300.0
-_STOP_S = 5.0
+# What a round may take to finish the action at hand; the supervisor waits for longer.
+_STOP_S = 7.0
 _SCHEDULER_S = 1
 # Messages are only handed on to threads of the rounds: one reads, one is there should it die.
 _READERS = 2
@@ -39,12 +40,20 @@ class Worker:
         settings: the service's settings.
         jobs: the queue.
         reconciler: does the work; None where settings are missing, then nothing is done.
+        stop: set when the worker is to end; the reconciler may look at it.
     """
 
-    def __init__(self, settings: Settings, jobs: Jobs, reconciler: Reconciles | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        jobs: Jobs,
+        reconciler: Reconciles | None,
+        *,
+        stop: threading.Event | None = None,
+    ) -> None:
         self._settings = settings
         self._jobs = jobs
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
         self._mute = False  # the heartbeat cannot be written
         self._rounds = Rounds(jobs, reconciler, stop=self._stop) if reconciler is not None else None
         jobs.handler = self._rounds
@@ -145,17 +154,19 @@ class Worker:
 def main(settings: Settings | None = None) -> None:
     """Run a worker with the settings of the environment; ends the process."""
     settings = settings or Settings()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: os._exit(0))  # nothing is at hand yet
     configure_logging(settings, "worker")
     # The web part answers Label Studio within a second, however busy this process is.
     os.nice(_NICE)
-    jobs = Jobs(settings)
-    Worker(settings, jobs, _reconciler(settings, jobs)).run()
+    jobs, stop = Jobs(settings), threading.Event()
+    Worker(settings, jobs, _reconciler(settings, jobs, stop), stop=stop).run()
     # Threads in the middle of a round would keep the process alive; they are safe to cut off.
     logging.shutdown()
     os._exit(0)
 
 
-def _reconciler(settings: Settings, jobs: Jobs) -> Reconciles | None:
+def _reconciler(settings: Settings, jobs: Jobs, stop: threading.Event) -> Reconciles | None:
     """The reconcile loop, or None where settings are missing."""
     if settings.missing:
         return None
@@ -167,4 +178,4 @@ def _reconciler(settings: Settings, jobs: Jobs) -> Reconciles | None:
 
     torch.set_num_threads(settings.torch_threads or usable_cores())
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
-    return Reconciler(settings, client, jobs.stores)
+    return Reconciler(settings, client, jobs.stores, stopping=stop.is_set)

@@ -56,6 +56,7 @@ LABELED, IMPORT_STEP, UNSEEN = 500, 2_000, 20
 HANG_UP_MS = 1000.0
 HURRIED = ("/health", "/setup", "/webhook")
 QUIET_S = 20.0
+SETTLED_S = 45.0  # longer than fewer than ten labels wait for a fit
 
 
 def stand_in_server(root: Path, port: int, login: Login, *, tasks: int) -> Service:
@@ -188,6 +189,19 @@ def rounds(
     return result, now
 
 
+def settled(on: Stage, project: int) -> ServedQueue:
+    """The order that is served once nothing more is published by itself."""
+    version, since = "", time.monotonic()
+    while time.monotonic() - since < SETTLED_S:
+        now = on.api.model_version(project)
+        if now != version:
+            version, since = now, time.monotonic()
+        time.sleep(1)
+    queue = served_queue(on.api, project)
+    assert queue is not None
+    return queue
+
+
 @contextmanager
 def busy(on: Stage, project: int, truth: Mapping[str, str]) -> Iterator[None]:
     """Somebody labels without a pause, and Start training is pressed again and again."""
@@ -297,9 +311,7 @@ def measure(on: Stage, arguments: argparse.Namespace) -> tuple[dict[str, object]
         say("waiting for the rest of the pictures")
         embedded, _ = wait_until_embedded(on, project, tasks, arguments.patience)
         spent = time.monotonic() - embedding_since
-        now = served_queue(on.api, project)
-        assert now is not None
-        whole, queue = rounds(on, annotator, now, arguments.batches)
+        whole, queue = rounds(on, annotator, settled(on, project), arguments.batches)
         time.sleep(2 * QUIET_S)
         steady = sampler.steady(QUIET_S)
         image = str(on.api.request("GET", f"/api/tasks/{tasks}").json()["data"]["image"])

@@ -28,7 +28,7 @@ def main(run_dir: Path, *, parent: int) -> int:
 
     Args:
         run_dir: the run.
-        parent: who started us, and may have died before we looked.
+        parent: process id of the worker, which may be gone before this process looks for it.
     """
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     config = BootstrapRun.model_validate_json((run_dir / "run.json").read_bytes())

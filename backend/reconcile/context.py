@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -53,6 +53,10 @@ class Tail(BaseModel):
     notes: tuple[str, ...] = ()
 
 
+class Stopped(Exception):  # noqa: N818  (says what happened)
+    """The worker ends: an action that can be left and taken up again was left."""
+
+
 class ProjectContext:
     """One project in the hands of the loop.
 
@@ -61,6 +65,8 @@ class ProjectContext:
         settings: those that count for this project.
         settings_looked_at: when its own were read from Label Studio, by this process's clock.
         settings_missed_at: when they could not be read, None once they were.
+        stopping: whether the worker ends: the action at hand is finished, or left where it can be
+            taken up again, and no other one begun.
     """
 
     def __init__(
@@ -97,6 +103,16 @@ class ProjectContext:
         self._failures: tuple[tuple[int, int, int], Failures] | None = None
         self._marks: dict[Hint, int | None] = {}
         self._looked_at = 0.0
+        self.stopping: Callable[[], bool] = lambda: False
+
+    def leave_if_stopping(self) -> None:
+        """For actions that take long and are taken up again where they were left.
+
+        Raises:
+            Stopped: the worker ends.
+        """
+        if self.stopping():
+            raise Stopped
 
     def take_settings(self) -> None:
         """Go by the settings that are kept for the project now."""
@@ -191,7 +207,9 @@ class ProjectContext:
         return self._marks.get(what) is not None
 
     def hinted(self) -> bool:
-        """Whether something happened since the last look."""
+        """Whether something happened since the last look, or the worker ends."""
+        if self.stopping():
+            return True
         marks = {what: self.store.hint_mark(what) for what in LOOK}
         return any(
             mark is not None and mark != self._marks.get(what) for what, mark in marks.items()
@@ -207,6 +225,8 @@ class ProjectContext:
 
         Under constant hints a round would else look for ever and never act.
         """
+        if self.stopping():
+            return True
         pause = self.settings.debounce_max_s
         return time.monotonic() - self._looked_at >= pause and self.hinted()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -41,7 +41,7 @@ from backend.reconcile.connected import (
     settle,
 )
 from backend.reconcile.connection_watch import ConnectionWatch
-from backend.reconcile.context import ProjectContext
+from backend.reconcile.context import ProjectContext, Stopped
 from backend.reconcile.observe import observe, report
 from backend.reconcile.plan import Plan, plan
 from backend.reconcile.state import State
@@ -84,12 +84,24 @@ class Reconciler:
 
     One instance in a worker process; safe to call from several threads, each with another
     project (`ProjectStore.lock` keeps two rounds of one project apart, also between processes).
+
+    Args:
+        settings: the service's.
+        client: Label Studio.
+        stores: the projects' folders.
+        stopping: whether the worker ends: rounds then end with the action at hand.
     """
 
     def __init__(
-        self, settings: Settings, client: LabelStudioClient, stores: ProjectStores
+        self,
+        settings: Settings,
+        client: LabelStudioClient,
+        stores: ProjectStores,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.settings = settings
+        self._stopping = stopping
         self.client = client
         self.stores = stores
         self.own_prefix = version_prefix(settings.data_dir)
@@ -252,6 +264,8 @@ class Reconciler:
             try:
                 before = dict(context.counts())
                 self._work(context, worked, reason)
+            except Stopped:
+                logger.info("project %s: left as it is, the worker ends", card.project_id)
             except ProjectGone as error:
                 self._park(store, error)
             except NotConnected as error:
@@ -293,6 +307,7 @@ class Reconciler:
             self._contexts[store.key] = ProjectContext(
                 self.settings, self.client, self.media, store, project_id
             )
+            self._contexts[store.key].stopping = self._stopping
         return self._contexts[store.key]
 
     def _work(self, context: ProjectContext, worked: _Worked, reason: str) -> None:
@@ -305,7 +320,7 @@ class Reconciler:
             step = plan(state, context.settings)
             if synced or state.paused:
                 self._write_report(context, state, step)
-            if step.step is None:
+            if step.step is None or self._stopping():
                 break
             if step.idle and context.hinted():
                 break  # the next round, which whoever hinted has asked for, looks first

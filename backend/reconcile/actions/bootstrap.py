@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from backend.errors import LabelStudioUnavailable, MediaError, Unauthorized
 from backend.files import write_atomically
 from backend.reconcile import frozen_models
-from backend.reconcile.context import ProjectContext, device
+from backend.reconcile.context import ProjectContext, Stopped, device
 from backend.reconcile.held_out import learnable
 from backend.reconcile.plan import Plan
 from backend.reconcile.state import BackboneState
@@ -226,6 +226,7 @@ def _child(context: ProjectContext, run_dir: Path, log: Path, labels: int) -> in
         while child.poll() is None:
             done, total = _progress(run_dir)
             context.store.note("bootstrap", done, total, f"training on {labels} labels")
+            context.leave_if_stopping()  # it goes on from its checkpoint
             time.sleep(_POLL_S)
     finally:
         if child.poll() is None:
@@ -261,6 +262,9 @@ def _prepare(context: ProjectContext, labels: dict[int, str]) -> Path | None:
         futures = {task_id: pool.submit(fetch, task_id) for task_id in sorted(labels)}
         for done, (task_id, future) in enumerate(futures.items()):
             context.store.note("bootstrap", done, len(labels), "fetching labeled images")
+            if context.stopping():
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise Stopped
             try:
                 future.result()
             except MediaError as error:

@@ -183,6 +183,7 @@ def _read(
         if len(batch) >= _WRITE_EVERY:
             context.mirror.upsert(batch)
             batch.clear()
+            context.leave_if_stopping()  # it begins again from what was known before
             total = context.project.task_number if context.project else seen
             context.store.note("sync", seen, max(seen, total), "tasks")
     context.mirror.upsert(batch)
