@@ -76,9 +76,12 @@ def browser(
         opened.close()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def console(browser: Browser, backend: Backend, studio: Studio) -> Iterator[None]:
-    """The console complains about nothing but what Label Studio's own pages lack."""
+    """The console complains about nothing but what Label Studio's own pages lack.
+
+    For the tests that look at Label Studio's pages; others need none.
+    """
     yield
     severe = browser.severe()
     for message in severe:
