@@ -31,7 +31,7 @@ _OPEN = pytest.StashKey[Browser]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--pictures", metavar="DIR", help="save the README's pictures of Label Studio there"
+        "--pictures", metavar="DIR", help="save the README's pictures there"
     )
 
 
