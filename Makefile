@@ -80,7 +80,7 @@ else
 	@.ci/find-browser --install >/dev/null
 endif
 
-pictures: browser envs ## the README's pictures of Label Studio, taken by the tests in a browser
+pictures: browser envs ## the README's pictures of Label Studio and of our pages, taken by the tests in a browser
 	@$(BIN)/pytest -q tests/e2e/browser --pictures docs/images
 
 format: $(OURS) ## mend formatting and what ruff can mend

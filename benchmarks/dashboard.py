@@ -4,7 +4,8 @@ A data directory is made by hand: one project with a full mirror, a publication 
 rounds of history, ten versions, 500 images that could not be read. A process of its own then makes
 the web application and asks for each page: the first time (imports included) and, warm, the median
 of several. Memory is the process's peak (VmHWM), after the pages of small files and after all.
-Prints JSON; `met` says whether both first pages took less than a second.
+Then `rarefirst web` is started and headless Chromium opens the project's page: `first_paint`.
+Prints JSON; `met` says whether both first pages, and the first paint, took less than a second.
 
     .venv/bin/python -m benchmarks.dashboard [--tasks 100000] [--repeats 9] [--keep FOLDER]
 """
@@ -25,7 +26,9 @@ from backend.mirror import Mirror, MirroredTask
 from backend.projects import ProjectStore, ProjectStores, Publication, Publications, PublishedScores
 from backend.reconcile.state import Failure, Failures, LabelSnapshot, SyncState
 from backend.reports import ProjectReport, RoundEntry
+from backend.why_rare import HEAD, HeadWhy, NearLabel, TaskWhy
 from benchmarks.dashboard_pages import URL
+from benchmarks.dashboard_paint import first_paints
 from benchmarks.stage import conclude, say
 from models.registry import VersionCard, VersionRegistry
 
@@ -48,9 +51,12 @@ def main() -> None:
         command = [sys.executable, "-m", "benchmarks.dashboard_pages", str(folder)]
         command.append(str(given.repeats))
         found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    first = {path: found["pages"][path]["first_s"] for path in ("/", "/project/1")}
-    found |= {"tasks": given.tasks, "limit_s": LIMIT_S}
-    conclude(found, met=max(first.values()) < LIMIT_S)
+        first = {path: found["pages"][path]["first_s"] for path in ("/", "/project/1")}
+        say("first paint in Chromium")
+        paint = first_paints(folder, given.repeats)
+    found |= {"first_paint": paint, "tasks": given.tasks, "limit_s": LIMIT_S}
+    painted_s = float(str(paint["first_ms"])) / 1000
+    conclude(found, met=max(painted_s, *first.values()) < LIMIT_S)
 
 
 def fill(folder: Path, tasks: int) -> None:
@@ -120,6 +126,8 @@ def _history(store: ProjectStore, labeled: int, counts: dict[str, int]) -> None:
             rare_found=int(sum(counts[name] for name in TAIL) * share),
             queue_labeled=10 + number % 10,
             queue_rare=number % 10,
+            queue_kind="rarefirst",
+            tail=TAIL,
             version=f"v{number // 200 + 1:04d}",
             publication=f"a-v{number // 20:04d}-1",
             seconds={"fit": 1.0, "publish": 1.0} if number % 20 == 0 else {"embed": 1.0},
@@ -143,6 +151,9 @@ def _publish(store: ProjectStore, tasks: int, labeled: int, rng: np.random.Gener
     folder = store.path("publications", "a-v0010-1")
     folder.mkdir(parents=True)
     scores.save(folder)
+    near = tuple(NearLabel(task=k, label=TAIL[0], distance=1.0) for k in (1, 2, 3))
+    why = TaskWhy(tail_mass=0.5, reconstruction_error=1.0, error_above=1.0, nearest=near)
+    HeadWhy(by_task={int(task): why for task in queue[:HEAD]}).save(folder)
     now = datetime.now(UTC)
     published = Publication(
         name="a-v0010-1",

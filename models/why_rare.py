@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models.streaming import batch_rows, feature_batches
 from models.types import Examples, IntArray
 
 #: How many labels are shown beside an example.
 NEAREST = 3
+_EQUAL = 1e-12  # of squared lengths: rounding of a product in double precision
 _YARDSTICK = 200  # labels of a class that tell how far apart two of them usually are
 
 
@@ -108,16 +108,16 @@ def _usual(some: Examples) -> float:
     return float(np.median(between)) if len(between) else 0.0
 
 
-def _distances(examples: Examples, known: Examples) -> NDArray[np.float32]:
-    """(N, M) distances of features, in single precision."""
-    theirs = torch.from_numpy(known.dense().features.astype(np.float32))
-    found: NDArray[np.float32] = np.empty((len(examples), len(known)), dtype=np.float32)
-    rows = batch_rows(theirs.shape[1], len(known))
-    for start, features in feature_batches(examples, rows):
-        found[start : start + len(features)] = _apart(features, theirs).numpy()
+def _distances(examples: Examples, known: Examples) -> NDArray[np.float64]:
+    """(N, M) distances of features."""
+    theirs = torch.from_numpy(known.dense().features.astype(np.float64))
+    lengths = theirs.square().sum(dim=1)
+    found: NDArray[np.float64] = np.empty((len(examples), len(known)))
+    for start, features in feature_batches(examples, batch_rows(theirs.shape[1], len(known))):
+        ours = features.double()
+        both = ours.square().sum(dim=1, keepdim=True) + lengths
+        squares = torch.addmm(both, ours, theirs.T, alpha=-2)
+        # A product leaves something of two that are equal.
+        squares[squares < _EQUAL * both] = 0
+        found[start : start + len(ours)] = squares.sqrt().numpy()
     return found
-
-
-def _apart(ours: Tensor, theirs: Tensor) -> Tensor:
-    # Not by products: of equal features they leave more than nothing.
-    return torch.cdist(ours, theirs, compute_mode="donot_use_mm_for_euclid_dist")

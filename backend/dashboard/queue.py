@@ -17,7 +17,7 @@ from backend.why_rare import HeadWhy, TaskWhy
 SHOWN = 24
 _LOOKED_UP = 500  # tasks asked for at once: the first unlabeled ones are mostly among them
 _WORDS = {
-    "control": "drawn at random, to know how many rare ones are left",
+    "control": "drawn at random, as a check",
     "diversity": "unlike what is labeled",
     "random": "random order",
 }

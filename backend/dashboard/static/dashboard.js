@@ -52,6 +52,8 @@
     for (const place of document.querySelectorAll("[data-figure]")) {
       if (place.offsetParent !== null) draw(place);
     }
+    // Where plotly measures texts: far outside of the page, and nothing for a screen reader.
+    document.getElementById("js-plotly-tester")?.setAttribute("aria-hidden", "true");
   };
 
   const loadPlotly = () => {

@@ -107,6 +107,19 @@ class Browser:
     def _command(self, name: str, **arguments: object) -> None:
         self.driver.execute_cdp_cmd(name, arguments)
 
+    def show_as(self, *, width: int, height: int, dark: bool) -> None:
+        """Another size of the window, another scheme of colours."""
+        self._command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=False,
+        )  # fmt: skip
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._command("Emulation.setEmulatedMedia", features=[scheme])
+
+    def scripts(self, *, allowed: bool) -> None:
+        """Whether pages may run scripts; those of this driver run all the same."""
+        self._command("Emulation.setScriptExecutionDisabled", value=not allowed)
+
     def close(self) -> None:
         """End Chromium and its driver."""
         self.driver.quit()

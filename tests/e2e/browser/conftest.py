@@ -31,7 +31,7 @@ _OPEN = pytest.StashKey[Browser]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--pictures", metavar="DIR", help="save the README's pictures of Label Studio there"
+        "--pictures", metavar="DIR", help="save the README's pictures there"
     )
 
 
@@ -76,9 +76,12 @@ def browser(
         opened.close()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def console(browser: Browser, backend: Backend, studio: Studio) -> Iterator[None]:
-    """The console complains about nothing but what Label Studio's own pages lack."""
+    """The console complains about nothing but what Label Studio's own pages lack.
+
+    For the tests that look at Label Studio's pages; others need none.
+    """
     yield
     severe = browser.severe()
     for message in severe:

@@ -6,13 +6,24 @@ import base64
 import json
 from typing import Any
 
+import pytest
+
 from demo.annotator import file_name
 from demo.backend_process import Backend
 from demo.project import LABEL_CONFIG
-from tests.e2e.browser.chromium import Browser, Picture
+from tests.e2e.browser.chromium import HEIGHT_PX, WIDTH_PX, Browser, Picture
 from tests.e2e.browser.pages import DataManager, Labeling, Settings
 from tests.e2e.harness import Project, Studio, eventually, status_of
 
+pytestmark = pytest.mark.usefixtures("console")
+
+# Everything that a project's page fetches is there: figures drawn, every picture loaded.
+_SHOWN = """
+const images = [...document.querySelectorAll('#queue .cards:first-of-type img')];
+images.forEach(one => { one.loading = 'eager' });
+return document.querySelectorAll('.js-plotly-plot').length >= 2 && images.length > 4
+  && images.every(one => one.naturalWidth);
+"""
 LABEL_STREAM = "Active learning or random queue"
 AS_DISPLAYED = "Data manager queue"
 
@@ -230,3 +241,36 @@ def test_a_pre_annotation_is_ticked_and_submitted_as_it_is(
     labeling.look_at_prediction(number)
     assert len(labeling.chosen()) == 1
     assert_untouched(project, task)
+
+
+def test_the_dashboard_shows_this_project(
+    browser: Browser, backend: Backend, project: Project, picture: Picture
+) -> None:
+    for _ in range(2):
+        before = project.wait_for_queue()
+        project.label(5)
+        project.wait_for_queue(other_than=before.version)
+    login = f"{backend.settings.user}:{backend.settings.password}"
+    page = f"{backend.url.replace('://', f'://{login}@')}/project/{project.id}"
+    browser.open(page)
+    browser.until(lambda: browser.run(_SHOWN), "queue, pictures, figures are there")
+    browser.shows(
+        "Digits, two rare", "rare ones found", "most like these rare ones", "the loop runs"
+    )
+    (card, *_) = browser.run(
+        "return [...document.querySelectorAll('#queue .card')].map(o => o.innerText)"
+    )
+    for words in ("rare", "looks like", "why here", "tail mass", "unlike common", "apart"):
+        assert words in card, card
+    for name in ("dashboard", "dashboard-dark", "dashboard-phone"):
+        phone, dark = name.endswith("phone"), name.endswith("dark")
+        browser.show_as(width=390 if phone else WIDTH_PX, height=1500, dark=dark)
+        browser.open(page)
+        browser.until(lambda: browser.run(_SHOWN), "queue, pictures, figures are there")
+        wide = browser.run("return document.documentElement.scrollWidth")
+        assert wide <= (390 if phone else WIDTH_PX)
+        picture(name)
+    browser.show_as(width=WIDTH_PX, height=HEIGHT_PX, dark=False)
+    found = json.loads(backend.command("history", "--project", str(project.id), "--json"))
+    assert found["found"]["curves"][0]["found"][-1] >= 12, "the digits 6 and 7 were labeled first"
+    assert {one["kind"] for one in found["precision"]["queues"]} == {"rarefirst"}
