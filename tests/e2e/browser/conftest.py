@@ -30,9 +30,7 @@ _OPEN = pytest.StashKey[Browser]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--pictures", metavar="DIR", help="save the README's pictures there"
-    )
+    parser.addoption("--pictures", metavar="DIR", help="save the README's pictures there")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
