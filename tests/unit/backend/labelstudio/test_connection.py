@@ -151,7 +151,8 @@ def test_connections_and_webhooks_come_oldest_first(
     """On PostgreSQL Label Studio lists what it wrote last at the end."""
     numbers = [label_studio.add_connection(f"http://10.0.0.{n}:9090", "x") for n in (1, 2, 3)]
     for rows in (label_studio.connections, label_studio.webhooks):
-        rows[min(rows)] = rows.pop(min(rows))
+        oldest = min(rows)
+        rows[oldest] = rows.pop(oldest)
     assert list(label_studio.connections) != numbers
     assert [connection.id for connection in client.connections(1)] == numbers
     hooks = [hook.url for hook in client.webhooks(1)]
