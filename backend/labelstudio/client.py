@@ -222,9 +222,14 @@ class LabelStudioClient:
     # Connections -------------------------------------------------------------------------------
 
     def connections(self, project_id: int) -> list[Connection]:
-        """ML backends of a project. Label Studio asks each for /health and /setup meanwhile."""
+        """ML backends of a project, oldest first.
+
+        Label Studio asks each for /health and /setup meanwhile, and writes it: on PostgreSQL the
+        list then comes in another order each time.
+        """
         answer = self._list_of_project(project_id, "/api/ml/")
-        return [parse_record(Connection, row) for row in answer]
+        found = [parse_record(Connection, row) for row in answer]
+        return sorted(found, key=lambda connection: connection.id)
 
     def create_connection(
         self, project_id: int, url: str, *, title: str, basic_auth: tuple[str, str] | None = None
@@ -257,9 +262,9 @@ class LabelStudioClient:
     # Webhooks ----------------------------------------------------------------------------------
 
     def webhooks(self, project_id: int) -> list[Webhook]:
-        """Webhooks of a project."""
+        """Webhooks of a project, oldest first."""
         rows = self._list_of_project(project_id, "/api/webhooks/")
-        return [parse_record(Webhook, row) for row in rows]
+        return sorted((parse_record(Webhook, row) for row in rows), key=lambda hook: hook.id)
 
     def create_webhook(
         self, project_id: int, url: str, *, headers: Mapping[str, str], actions: Sequence[str]

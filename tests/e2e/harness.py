@@ -113,7 +113,8 @@ class Project:
         listed: list[dict[str, object]] = self.studio.owner.request(
             "GET", path, query={"project": self.id}
         ).json()
-        return listed
+        # PostgreSQL gives rows that were written since in another order.
+        return sorted(listed, key=lambda row: int(str(row["id"])))
 
     def settings(self) -> dict[str, object]:
         """The project's own settings in Label Studio."""

@@ -145,6 +145,20 @@ def test_a_connection_is_not_moved_to_a_guess(
     assert kept(report).url == "http://web.internal:9090"
 
 
+def test_connections_and_webhooks_come_oldest_first(
+    label_studio: FakeLabelStudio, client: LabelStudioClient
+) -> None:
+    """On PostgreSQL Label Studio lists what it wrote last at the end."""
+    numbers = [label_studio.add_connection(f"http://10.0.0.{n}:9090", "x") for n in (1, 2, 3)]
+    for rows in (label_studio.connections, label_studio.webhooks):
+        oldest = min(rows)
+        rows[oldest] = rows.pop(oldest)
+    assert list(label_studio.connections) != numbers
+    assert [connection.id for connection in client.connections(1)] == numbers
+    hooks = [hook.url for hook in client.webhooks(1)]
+    assert hooks == [f"http://10.0.0.{n}:9090/webhook" for n in (1, 2, 3)]
+
+
 def test_an_address_that_webhooks_cannot_have_is_not_connected(
     label_studio: FakeLabelStudio, client: LabelStudioClient
 ) -> None:
