@@ -28,8 +28,8 @@ _LARGEST: Final = 8 << 20
 _SUFFIXES: Final = frozenset(
     {"", ".log", ".txt", ".json", ".jsonl", ".out", ".err", ".html", ".csv", ".pid"}
 )
-# Label Studio keeps its users' tokens where it keeps everything else.
-_NOT_OURS: Final = frozenset({"label_studio.sqlite3", "media", ".venv", "export"})
+# Label Studio keeps its users' tokens where it keeps everything else; a folder of secrets is one.
+_NOT_OURS: Final = frozenset({"label_studio.sqlite3", "media", ".venv", "export", "secrets"})
 
 
 class Canaries:
