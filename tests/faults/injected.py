@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backend.finetunes import Finetunes, Wish
-from tests.e2e.stall_proxy import Spoiler
 from tests.faults import border
 from tests.faults.parts import PARTS, Part
 from tests.faults.yard import Yard
@@ -387,5 +386,3 @@ FAULTS: dict[str, type[Fault]] = {
     "corrupt queue": CorruptQueue,
     "corrupt notes": CorruptNotes,
 }
-
-__all__ = ["FAULTS", "Fault", "Spoiler", "damage"]

@@ -72,5 +72,6 @@ def test_many_random_rounds(
         assert journal.slope("files", skip=warm) < 1
         assert journal.slope("size_bytes", skip=warm) < 50_000
         assert journal.slope("descriptors", skip=warm) < 0.5
-        assert journal.slope("queue_bytes", skip=warm) < 100
+        # Its log of writes is begun anew at a thousand pages of 4 KiB.
+        assert max(one.queue_bytes for one in journal.rounds) < 16 * 2**20
     assert yard.rare > yard.expected_rare, "the rare ones came first, over all rounds"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from backend.projects import ProjectStore, ProjectStores
 from backend.reports import ProjectReport
-from demo.annotator import Annotator, file_name
+from demo.annotator import file_name
 from demo.backend_process import BackendSettings
 from demo.label_studio_api import LabelStudioApi
 from demo.ports import free_port
@@ -281,6 +281,3 @@ class Told:
     id: int
     name: str
     labels: dict[int, str]
-
-
-__all__ = ["LEAST_UNLABELED", "Annotator", "Given", "Told", "Yard"]
