@@ -181,8 +181,9 @@ class Mirror:
     def __init__(self, path: Path, *, keep_old: timedelta = _KEEP_OLD) -> None:
         self.path = path
         self._keep_old = keep_old
-        self._writes = 0
         self._open()
+        # A worker that is killed again and again would else never come to a compaction.
+        self._writes = sum(1 for _ in path.glob("*.lance/_versions/*.manifest"))
 
     def _open(self) -> None:
         try:

@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fault-rounds",
         type=int,
-        help="rounds of the random faults: 10, or 200 of those marked slow",
+        help="random rounds; else one a kind, 200 of those marked slow",
     )
     parser.addoption(
         "--fault-report", metavar="FILE", help="write what was injected and survived, as JSON"

@@ -30,7 +30,7 @@ def main(run_dir: Path, *, parent: int) -> int:
         run_dir: the run.
         parent: process id of the worker, which may be gone before this process looks for it.
     """
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
     config = BootstrapRun.model_validate_json((run_dir / "run.json").read_bytes())
     readable, labels = [], []
     for task_id, label in sorted(config.labels.items()):
@@ -62,7 +62,8 @@ def main(run_dir: Path, *, parent: int) -> int:
     return 0
 
 
-def _end_with_parent(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
+    """End this process as soon as another one is its parent."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import requests
 
-from tests.e2e.stall_proxy import Exchange, Spoiler
+from tests.e2e.stall_proxy import Exchange
 
 _IMPORT = "/import/predictions"
 _WEBHOOK = "/webhook"
@@ -190,9 +190,3 @@ class Reordered(Webhooks):
         for exchange in reversed(kept):
             with contextlib.suppress(requests.RequestException):
                 exchange.ask()
-
-
-__all__ = [
-    "Doubled", "Dropped", "Refusal", "Reordered", "Resets", "ServerError", "Slowness", "Spoiler",
-    "Truncation", "Webhooks", "WrongCreated",
-]  # fmt: skip

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backend.finetunes import Finetunes, Wish
-from tests.e2e.stall_proxy import Spoiler
 from tests.faults import border
 from tests.faults.parts import PARTS, Part
 from tests.faults.yard import Yard
@@ -31,11 +30,13 @@ class Fault:
 
     Attributes:
         lasts: a longer span says nothing more where it is False.
+        alone: it has a test of its own, which waits until the service has said what is wrong.
         must_hit: it waits for what `says` waits for in every round, not in the single tests only.
         count: how often it hit, where it counts.
     """
 
     lasts = True
+    alone = False
     must_hit = False
 
     def __init__(self, yard: Yard, rng: random.Random) -> None:
@@ -111,6 +112,8 @@ class KillChild(Fault):
 class _Border(Fault):
     """Something between the service and Label Studio."""
 
+    alone = True
+
     make: Callable[[random.Random, float], border.Share]
     words: tuple[str, ...] = ()
 
@@ -147,6 +150,8 @@ class Refusals(_Border):
 class Slow(_Border):
     """Label Studio takes its time."""
 
+    alone = False  # there is nothing to say
+
     make = staticmethod(border.Slowness)
 
 
@@ -167,7 +172,7 @@ class Resets(_Border):
 class WrongCreated(Fault):
     """The answer to an import of scores counts wrongly."""
 
-    must_hit = True
+    alone = must_hit = True
 
     def says(self) -> str:
         return "" if self._spoiler.spoilt else "no scores were imported"
@@ -235,6 +240,8 @@ class ClockBack(ClockForward):
 class _Disk(Fault):
     """The disk of the data directory fails; the worker may be killed meanwhile."""
 
+    alone = True
+
     words: tuple[str, ...]
 
     def begin(self) -> None:
@@ -280,6 +287,7 @@ class _Corrupt(Fault):
     """Files are damaged while everything runs; the worker may be killed afterwards."""
 
     lasts = False
+    alone = True
 
     def begin(self) -> None:
         files = [path for path in self.files() if path.is_file()]
@@ -308,6 +316,7 @@ class CorruptRegistry(_Corrupt):
         root = self.yard.the_store.path("versions")
         published = self.yard.the_store.publications().published
         newest = root / published.version if published is not None else root
+        self.yard.damaged.add(newest.name)
         return [root / "active", *sorted(newest.rglob("*"))]
 
 
@@ -327,6 +336,8 @@ class CorruptQueue(_Corrupt):
 
 class CorruptNotes(_Corrupt):
     """One of the small files that the loop keeps notes in is damaged."""
+
+    alone = False
 
     def files(self) -> list[Path]:
         root = self.yard.the_store.root
@@ -375,5 +386,3 @@ FAULTS: dict[str, type[Fault]] = {
     "corrupt queue": CorruptQueue,
     "corrupt notes": CorruptNotes,
 }
-
-__all__ = ["FAULTS", "Fault", "Spoiler", "damage"]

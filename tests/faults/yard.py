@@ -15,7 +15,7 @@ from pathlib import Path
 
 from backend.projects import ProjectStore, ProjectStores
 from backend.reports import ProjectReport
-from demo.annotator import Annotator, file_name
+from demo.annotator import file_name
 from demo.backend_process import BackendSettings
 from demo.label_studio_api import LabelStudioApi
 from demo.ports import free_port
@@ -40,7 +40,7 @@ QUICK = {
     "RAREFIRST_FIT_IDLE_S": "0.3",
     "RAREFIRST_TOP_K": "8",
     "RAREFIRST_DELETE_PAUSE_S": "0",
-    "RAREFIRST_BOOTSTRAP_STEPS": "60",
+    "RAREFIRST_BOOTSTRAP_STEPS": "30",
     "RAREFIRST_TAIL_MIN_LABELS": "40",
     "RAREFIRST_KEEP_VERSIONS": "3",
     "RAREFIRST_FETCH_TIMEOUT_S": "3",
@@ -72,6 +72,7 @@ class Yard:
 
     Attributes:
         given: every label there should be, by task; the seeds included.
+        damaged: versions that a fault damaged: they stay, and `status` says so.
         served_twice: tasks that the label stream gave though they were labeled.
         labels: labels given by the annotator; rare: those of them of a rare digit.
         expected_rare: rare ones that random order would have found by then.
@@ -104,6 +105,7 @@ class Yard:
         self.parts = Parts(self.settings, run_dir)
         self.given: dict[int, Given] = {}
         self.served_twice: list[int] = []
+        self.damaged: set[str] = set()
         self.labels = self.rare = 0
         self.expected_rare = 0.0
         self.digits: dict[int, str] = {}
@@ -279,6 +281,3 @@ class Told:
     id: int
     name: str
     labels: dict[int, str]
-
-
-__all__ = ["LEAST_UNLABELED", "Annotator", "Given", "Told", "Yard"]

@@ -216,12 +216,16 @@ def _failed(context: ProjectContext, reason: str, *, what: str = "training a fir
     context.store.write("bootstrap_failed.json", failure)
 
 
+def command(run_dir: Path) -> list[str]:
+    """What is run; the child compares its parent with ours, who may die before it looks."""
+    me = str(os.getpid())
+    return [sys.executable, "-m", "backend.cli", "bootstrap", str(run_dir), "--parent", me]
+
+
 def _child(context: ProjectContext, run_dir: Path, log: Path, labels: int) -> int:
     """Run the training to its end, saying how far it is; the exit code."""
-    command = [sys.executable, "-m", "backend.cli", "bootstrap", str(run_dir)]
-    command += ["--parent", str(os.getpid())]
     with log.open("ab") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(command(run_dir), stdout=output, stderr=subprocess.STDOUT)
     try:
         while child.poll() is None:
             done, total = _progress(run_dir)

@@ -63,18 +63,16 @@ def run(context: ProjectContext, plan: Plan) -> None:
         _remember_config(context, project.label_config)
         context.end_looking()
         return
+    checked, now = state.ids_checked_s, time.time()
+    # Either way: a clock that jumped back must not put it off for as long as it jumped.
+    due = context.was_hinted("deleted") or abs(now - checked) >= context.settings.check_ids_s
+    if due:
+        context.look_at_mirror()  # before anything is written to it
     before, began = context.labels(), time.time()
     digest = reading_digest(context.interface)
     newest, all_read = _catch_up(context, context.interface, state, digest)
-    checked = state.ids_checked_s
     now = time.time()
-    if (
-        all_read
-        or len(context.tasks()) != project.task_number
-        or context.was_hinted("deleted")
-        # Either way: a clock that jumped back must not put it off for as long as it jumped.
-        or abs(now - checked) >= context.settings.check_ids_s
-    ):
+    if due or all_read or len(context.tasks()) != project.task_number:
         _compare_ids(context, context.interface)
         checked = now
     changed = context.labels() != before
@@ -205,7 +203,6 @@ def _keep_notes(context: ProjectContext, before: ReadingNotes, now: ReadingNotes
 
 def _compare_ids(context: ProjectContext, interface: Interface) -> None:
     """Forget tasks that are gone; read all again if Label Studio has some that we never saw."""
-    context.look_at_mirror()
     there = context.client.task_ids(context.project_id)
     here = {int(i) for i in context.tasks().ids}
     gone = here - there

@@ -103,6 +103,15 @@ def test_compaction_keeps_everything_and_bounds_the_files(tmp_path: Path) -> Non
     assert len(data_files) <= 50
 
 
+def test_files_are_bounded_however_often_the_worker_is_killed(tmp_path: Path) -> None:
+    for i in range(1, 121):
+        if i % 20 == 1:  # never fifty writes in one process
+            mirror = Mirror(tmp_path / "mirror", keep_old=timedelta(milliseconds=1))
+        mirror.upsert([MirroredTask(i, str(i))])
+    assert len(mirror.tasks()) == 120
+    assert len(list((mirror.path / "tasks.lance" / "data").iterdir())) <= 70
+
+
 def test_an_unreadable_mirror_is_set_aside_and_begun_again(tmp_path: Path) -> None:
     path = tmp_path / "mirror"
     Mirror(path).upsert([MirroredTask(1, "a")])

@@ -7,12 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
-def test_a_child_whose_worker_died_before_it_looked_ends(tmp_path: Path) -> None:
+from backend.reconcile import bootstrap_child
+from backend.reconcile.actions import bootstrap
+
+
+def test_a_child_whose_worker_died_before_it_looked_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    command = [sys.executable, "-m", "backend.cli", "bootstrap", str(tmp_path)]
-    # What would be read next never comes: without its parent it must not wait for it.
-    os.mkfifo(tmp_path / "run.json")
-    done = subprocess.run([*command, "--parent", str(gone.pid)], timeout=120, check=False)
-    assert done.returncode == 1
+    codes: list[int] = []
+    monkeypatch.setattr(bootstrap_child.os, "_exit", codes.append)
+    bootstrap_child.end_with_parent(gone.pid)  # returns at once, for it exits
+    assert codes == [1]
+
+
+def test_the_child_is_told_who_started_it(tmp_path: Path) -> None:
+    assert bootstrap.command(tmp_path)[-2:] == ["--parent", str(os.getpid())]
