@@ -7,7 +7,7 @@ from pathlib import Path
 
 from models.files import write_text as write_atomically
 
-__all__ = ["append_line", "write_atomically"]
+__all__ = ["append_line", "thin_lines", "write_atomically"]
 
 
 def append_line(path: Path, line: str) -> None:
@@ -21,3 +21,18 @@ def append_line(path: Path, line: str) -> None:
         file.write(line.encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def thin_lines(path: Path, *, most_bytes: int) -> None:
+    """Halve the older half of a file of lines that has grown too large, its first line kept.
+
+    Done again and again, what is old becomes sparse and what is new stays whole.
+    """
+    try:
+        if path.stat().st_size <= most_bytes:
+            return
+    except FileNotFoundError:
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    old = len(lines) // 2
+    write_atomically(path, "\n".join([*lines[:old:2], *lines[old:]]) + "\n")

@@ -12,6 +12,7 @@ from huey.consumer import Consumer
 
 from backend import heartbeat
 from backend.cores import usable_cores, wait_without_spinning
+from backend.heap import share_heaps
 from backend.jobs import Jobs
 from backend.logs import configure_logging
 from backend.rounds import Reconciles, Rounds
@@ -131,6 +132,7 @@ def main(settings: Settings | None = None) -> None:
     settings = settings or Settings()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: os._exit(0))  # nothing is at hand yet
+    share_heaps()
     configure_logging(settings, "worker")
     # The web part answers Label Studio within a second, however busy this process is.
     os.nice(_NICE)

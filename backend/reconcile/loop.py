@@ -18,6 +18,7 @@ from backend.errors import (
     ProjectReplaced,
     Unauthorized,
 )
+from backend.heap import give_back
 from backend.instance import version_prefix
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.connection import (
@@ -280,6 +281,8 @@ class Reconciler:
             finally:
                 store.note("nothing")
             self._remember(context, worked, reason, before)
+            if worked.seconds:
+                give_back()
         return True
 
     def observe(self, store: ProjectStore) -> ProjectReport:
