@@ -19,7 +19,7 @@ TWO := -n 2 --cov --cov-append --cov-report=
 LOCK := $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(LOCK_ARGS)
 
-.PHONY: help demo data check test format serve soak bench audit lock lint envs browser pictures postgres containers hostile
+.PHONY: help demo data check test format serve soak bench audit lock lint envs browser pictures postgres containers hostile steady
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -103,8 +103,11 @@ hostile: $(OURS) ## every attack of docs/SECURITY.md at length, with the number 
 	@$(BIN)/pytest -q -m "not e2e and not gpu" $$($(BIN)/python -m tests.security.counting) \
 		--tried $(or $(TRIED),.tried.json)
 
+steady: envs ## half an hour with labels arriving: memory, file handles and files on disk stay flat
+	@$(BIN)/python -m benchmarks.soak
+
 bench: envs ## every benchmark in turn; each prints JSON
-	@failed=0; for name in embed rescore reorder latency submits finetune_cost; do echo "[bench] $$name" >&2; \
+	@failed=0; for name in embed rescore reorder latency submits finetune_cost load sigterm; do echo "[bench] $$name" >&2; \
 		$(BIN)/python -m benchmarks.$$name || failed=1; done; exit $$failed
 
 audit: $(OURS) ## known vulnerabilities of the locked packages (needs the network), licences into docs/licences.md

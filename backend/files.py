@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models.files import write_text as write_atomically
 
-__all__ = ["append_line", "disk_trouble", "make_data_dir", "write_atomically"]
+__all__ = ["append_line", "disk_trouble", "make_data_dir", "thin_lines", "write_atomically"]
 
 _NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 # What Rust's and SQLite's libraries say of both, in errors of no kind of their own.
@@ -49,3 +49,18 @@ def append_line(path: Path, line: str) -> None:
         file.write(line.encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def thin_lines(path: Path, *, most_bytes: int) -> None:
+    """Halve the older half of a file of lines that has grown too large, its first line kept.
+
+    Done again and again, what is old becomes sparse and what is new stays whole.
+    """
+    try:
+        if path.stat().st_size <= most_bytes:
+            return
+    except FileNotFoundError:
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    old = len(lines) // 2
+    write_atomically(path, "\n".join([*lines[:old:2], *lines[old:]]) + "\n")

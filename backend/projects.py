@@ -12,7 +12,7 @@
         publications/     what each publication said of every task
         progress.json     what the loop does now
         report.json       what the last look at Label Studio found
-        history.jsonl     one line a round
+        history.jsonl     one line a round, thinned where it grows long
         mirror/ versions/ backbones/ runs/
         finetunes/        fine-tunes of the frozen model, see backend/finetunes.py
         hints/            touched when something happened
@@ -42,10 +42,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from backend.errors import Busy, NotConnected
-from backend.files import append_line, write_atomically
+from backend.files import append_line, thin_lines, write_atomically
 from backend.process_ids import process_space
 
 logger = logging.getLogger(__name__)
+
+# Some five thousand rounds of ten classes. Pages draw 400 points of them, and the last 60 queues.
+_HISTORY_BYTES = 4 * 2**20
 
 Model = TypeVar("Model", bound=BaseModel)
 Hint = Literal["changed", "deleted", "settings", "force_fit"]
@@ -309,11 +312,12 @@ class ProjectStore:
     # History ----------------------------------------------------------------------------------
 
     def append_history(self, entry: BaseModel) -> None:
-        """Add one line to ``history.jsonl``."""
+        """Add one line to ``history.jsonl``; where that is too long, old rounds become sparse."""
         append_line(self.path("history.jsonl"), entry.model_dump_json())
+        thin_lines(self.path("history.jsonl"), most_bytes=_HISTORY_BYTES)
 
     def history(self, model: type[Model]) -> list[Model]:
-        """All lines that can be read, oldest first."""
+        """All lines that can be read, oldest first; of rounds long ago some are left out."""
         lines: list[Model] = []
         with contextlib.suppress(FileNotFoundError):
             for line in self.path("history.jsonl").read_bytes().splitlines():

@@ -363,7 +363,7 @@ def _publications(store: ProjectStore, version: str) -> tuple[PublicationRow, ..
     known = store.publications()
     switched = _switched(store.history(RoundEntry))
     rows = []
-    for name, origins in Ledger(store.path("ledger.jsonl")).served().items():
+    for name, (tasks, drawn) in Ledger(store.path("ledger.jsonl")).sizes().items():
         match = _VERSION.search(name)
         if match is None or match[1] != version:
             continue
@@ -372,8 +372,8 @@ def _publications(store: ProjectStore, version: str) -> tuple[PublicationRow, ..
             PublicationRow(
                 name=name,
                 state=state,
-                tasks=len(origins),
-                control=sum(origin == "control" for origin in origins.values()),
+                tasks=tasks,
+                control=drawn,
                 published_at=at or switched.get(name),
             )
         )

@@ -15,6 +15,7 @@ from huey.consumer import Consumer
 
 from backend import heartbeat
 from backend.cores import usable_cores, wait_without_spinning
+from backend.heap import share_heaps
 from backend.jobs import Jobs
 from backend.leftovers import ABANDONED_S, sweep
 from backend.logs import configure_logging
@@ -156,6 +157,7 @@ def main(settings: Settings | None = None) -> None:
     settings = settings or Settings()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: os._exit(0))  # nothing is at hand yet
+    share_heaps()
     configure_logging(settings, "worker")
     # The web part answers Label Studio within a second, however busy this process is.
     os.nice(_NICE)

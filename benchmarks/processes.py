@@ -26,6 +26,7 @@ class Memory:
         rss_mib: resident.
         uss_mib: resident and nobody else's: what its end would give back.
         pss_mib: resident, shared pages divided by those who share them.
+        heap_mib: resident and of no file: what the program itself asked for.
         peak_mib: the most that was ever resident.
         handles: open file handles; threads: of the process.
     """
@@ -33,6 +34,7 @@ class Memory:
     rss_mib: float
     uss_mib: float
     pss_mib: float
+    heap_mib: float
     peak_mib: float
     handles: int
     threads: int
@@ -54,6 +56,7 @@ def memory_of(pid: int) -> Memory | None:
         rss_mib=parts["Rss"] / 1024,
         uss_mib=uss / 1024,
         pss_mib=parts["Pss"] / 1024,
+        heap_mib=parts["Anonymous"] / 1024,
         peak_mib=status["VmHWM"] / 1024,
         handles=handles,
         threads=threads,
@@ -98,7 +101,7 @@ def files_below(folder: Path) -> dict[str, tuple[int, int]]:
     """Bytes and number of the files in a data directory, by what they belong to.
 
     A project's folder counts by what lies in it (``mirror``, ``ledger.jsonl``), the rest by name;
-    of temporary names only how they begin.
+    names that begin with a dot are on their way to a rename.
     """
     sizes: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for root, _, names in os.walk(folder):
@@ -106,6 +109,8 @@ def files_below(folder: Path) -> dict[str, tuple[int, int]]:
         for name in names:
             path = [*parts, name]
             kind = path[2] if path[0] == "projects" and len(path) > 2 else path[0]
+            if kind.startswith("."):
+                kind = "(temporary)"  # on its way to a rename
             with contextlib.suppress(OSError):
                 size = os.stat(os.path.join(root, name)).st_size  # noqa: PTH116, PTH118  (quick)
                 sizes[kind][0] += size

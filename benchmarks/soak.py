@@ -9,8 +9,12 @@ directory are sampled. Slopes are fitted over the last two thirds of the time, s
 its caches at first (benchmarks/slope.py).
 
 Memory is flat where, of web process and worker, the upper end of the slope's 95 % interval, over
-the time fitted, is less than 5 % of the mean. File handles are flat where it is less than two.
+the time fitted, is less than 5 % of the mean of resident memory: both of resident memory itself,
+and of the part of it that belongs to no file, since pages of libraries come and go with what else
+the machine does. File handles are flat where it is less than two.
 Prints JSON; the exit status is 1 where one of them grows. With --samples FILE every sample is kept.
+
+With --stand-in the stand-in takes Label Studio's place, for a machine that has no room for both.
 
     .venv/bin/python -m benchmarks.soak [--minutes 30] [--every 2.5] [--samples FILE]
 """
@@ -24,12 +28,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
+from benchmarks.load import name_of, stand_in_server
 from benchmarks.processes import Memory, files_below, memory_of, processes_of
 from benchmarks.reorder import digits, rounds_of
 from benchmarks.slope import Slope, slope
-from benchmarks.stage import Stage, conclude, say, stage
+from benchmarks.stage import Stage, conclude, real_server, say, stage
+from benchmarks.stand_in.pictures import Pictures
 from benchmarks.traffic import Request, Taken, named, recorded, send
 from demo.annotator import Annotator
 from demo.project import create_digits_project
@@ -131,8 +138,13 @@ def watch(on: Stage, minutes: float, given: list[int], stop: threading.Event) ->
 
 
 def measure(on: Stage, arguments: argparse.Namespace) -> tuple[dict[str, object], bool]:
-    chosen = digits(arguments.tasks)
-    project = create_digits_project(on.api, chosen, title="soak", progress=say)
+    if arguments.stand_in:
+        project, kinds_of = 1, Pictures(arguments.tasks).classes
+        truth = {name_of(i + 1): kind for i, kind in enumerate(kinds_of)}
+    else:
+        chosen = digits(arguments.tasks)
+        truth = chosen.truth
+        project = create_digits_project(on.api, chosen, title="soak", progress=say)
     on.backend.connect(project)
     queue, waited = wait_for_queue(on.api, project, timeout_s=600)
     say(f"first queue after {waited:.0f} s; {arguments.minutes:g} minutes begin")
@@ -150,7 +162,7 @@ def measure(on: Stage, arguments: argparse.Namespace) -> tuple[dict[str, object]
     failed: list[BaseException] = []
 
     def label() -> None:
-        annotator = Annotator(on.api, project, chosen.truth)
+        annotator = Annotator(on.api, project, truth)
         try:
             while not stop.wait(arguments.every):
                 given[0] += len(annotator.label(1))
@@ -191,6 +203,7 @@ def summed_up(
             "rss_mib": lambda memory: memory.rss_mib,
             "uss_mib": lambda memory: memory.uss_mib,
             "pss_mib": lambda memory: memory.pss_mib,
+            "heap_mib": lambda memory: memory.heap_mib,
             "handles": lambda memory: float(memory.handles),
             "threads": lambda memory: float(memory.threads),
         }
@@ -201,7 +214,10 @@ def summed_up(
         }
         processes[name] = {**slopes, "peak_mib": round(max(m.peak_mib for m in known), 1)}
         if name in JUDGED:
-            shares[f"{name}: memory"] = rss.high * fitted_h / rss.mean / GROWTH
+            shares[f"{name}: resident"] = rss.high * fitted_h / rss.mean / GROWTH
+            heap = found.fitted(name, lambda memory: memory.heap_mib, since_s=since)
+            if heap is not None:
+                shares[f"{name}: heap"] = heap.high * fitted_h / rss.mean / GROWTH
             handles = found.fitted(name, lambda memory: float(memory.handles), since_s=since)
             if handles is not None:
                 shares[f"{name}: handles"] = handles.high * fitted_h / HANDLES
@@ -210,6 +226,7 @@ def summed_up(
     published = [entry for entry in rounds_of(on.data_dir) if "publish" in entry.seconds]
     result: dict[str, object] = {
         "benchmark": "soak",
+        "label_studio": "stand-in" if arguments.stand_in else "1.23.2, SQLite",
         "minutes": arguments.minutes,
         "tasks": arguments.tasks,
         "cores": os.cpu_count(),
@@ -232,7 +249,7 @@ def summed_up(
         "limits": {"memory_share_of_mean": GROWTH, "handles": HANDLES},
         "ratio_to_limit": {name: round(share, 3) for name, share in shares.items()},
     }
-    whole = len(shares) == 2 * len(JUDGED)
+    whole = len(shares) == 3 * len(JUDGED)
     return result, whole and max(shares.values()) <= 1.0 and not sent.errors
 
 
@@ -253,8 +270,10 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=2.5, help="Seconds between two labels.")
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--samples", type=Path, help="Keep every sample here, as JSON.")
+    parser.add_argument("--stand-in", action="store_true")
     arguments = parser.parse_args()
-    with stage(EXTRA) as on:
+    server = partial(stand_in_server, tasks=arguments.tasks) if arguments.stand_in else real_server
+    with stage(EXTRA, make_server=server) as on:
         result, met = measure(on, arguments)
     conclude(result, met=met)
 

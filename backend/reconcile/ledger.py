@@ -2,6 +2,10 @@
 
 A publication holds unlabeled tasks only, so a labeled task that stands in the ledger was labeled
 after our queue held it. That needs no clock, and survives the loss of the mirror.
+
+Of a task the newest publication that held it counts, so a file that has grown long is written anew
+without what later publications say again (`Ledger.condense`): then it holds every task once, and a
+short line for each publication.
 """
 
 from __future__ import annotations
@@ -15,12 +19,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from backend.files import append_line
+from backend.files import append_line, write_atomically
 
 Origin = Literal["initial", "queue", "diversity", "control"]
 
 #: Labels that say something of prevalence: not chosen by likelihood of being rare.
 UNBIASED: frozenset[Origin] = frozenset({"initial", "diversity", "control"})
+
+_MOST_BYTES = 2**20
+_NEWEST = 3  # publications that may yet be abandoned, and then some
 
 
 class DrawNote(BaseModel):
@@ -59,13 +66,18 @@ class KnownDraw:
 
 
 class _Line(BaseModel):
-    """One publication in the file; releases before 2026-11-21 noted no draws."""
+    """One publication in the file; releases before 2026-11-21 noted no draws.
+
+    Attributes:
+        size: how many tasks it held, and how many of them were drawn, where some are left out.
+    """
 
     name: str
     origin: Origin
     ids: tuple[int, ...]
     control: tuple[int, ...]
     draws: tuple[DrawNote, ...] = ()
+    size: tuple[int, int] | None = None
 
     def noted(self) -> tuple[DrawNote, ...]:
         """The draws; where none is noted, the control slice as one from up to its newest task."""
@@ -79,15 +91,21 @@ _Entry = TypeAdapter(dict[str, object])
 
 
 class Ledger:
-    """Append-only record of what was published (``ledger.jsonl``)."""
+    """Record of what was published (``ledger.jsonl``): appended to, and condensed now and then."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._condensed_bytes = 0
+        self._forget()
+
+    def _forget(self) -> None:
         self._publications: dict[str, dict[int, Origin]] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
         self._origins: dict[int, Origin] = {}
         self._draws: dict[str, tuple[DrawNote, ...]] = {}
-        self._names: set[str] = set()
+        self._names: dict[str, None] = {}
         self._read_to = 0
+        self._last_line = b""
 
     def append(
         self,
@@ -123,9 +141,17 @@ class Ledger:
         return self._origins.get(task_id, "initial")
 
     def served(self) -> dict[str, dict[int, Origin]]:
-        """Every publication that was not abandoned, oldest first: how each of its tasks came in."""
+        """Every publication that was not abandoned, oldest first: how each of its tasks came in.
+
+        Of older ones tasks may be left out that a later one held too; see ``sizes``.
+        """
         self._catch_up()
         return dict(self._publications)
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Every publication that was not abandoned, oldest first: its tasks, and how many drawn."""
+        self._catch_up()
+        return dict(self._sizes)
 
     def last_held(self) -> dict[int, int]:
         """The number of the newest publication that held a task, by task.
@@ -167,13 +193,78 @@ class Ledger:
         draws = self.draws()
         return draws[-1].newest if draws else None
 
+    def condense(self, *, most_bytes: int = _MOST_BYTES) -> None:
+        """Write a long file anew without what later publications say again.
+
+        Called where the project is held, and before a publication is begun. Nothing that is asked
+        of the ledger changes by it. The newest publications stay as they are, and nothing is left
+        out on the word of one of them: they may yet be abandoned.
+        """
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:
+            return
+        if size <= max(most_bytes, 2 * self._condensed_bytes):
+            return
+        self._catch_up()
+        names = list(self._publications)
+        settled = dict.fromkeys(names[: max(0, len(names) - _NEWEST)])
+        last = {i: name for name in settled for i in self._publications[name]}
+        lines: list[str] = []
+        before: set[str] = set()
+        for name in self._names:
+            if name not in self._publications:
+                # Its name must never be used again.
+                empty = {"name": name, "origin": "queue", "ids": [], "control": []}
+                lines += [json.dumps(empty), json.dumps({"abandoned": name})]
+                continue
+            later = last if name in settled else {}
+            lines.append(self._line(name, before, later).model_dump_json(exclude_none=True))
+            before = {note.key for note in self._draws[name]}
+        write_atomically(self.path, "\n".join(lines) + "\n")
+        self._condensed_bytes = self.path.stat().st_size
+        self._forget()
+
+    def _line(self, name: str, before: set[str], last: dict[int, str]) -> _Line:
+        """A publication without the tasks that ``last`` gives to a later one.
+
+        Args:
+            name: of the publication.
+            before: keys of the draws of the one before it.
+            last: the newest settled publication that held a task.
+        """
+        origins = {i: o for i, o in self._publications[name].items() if last.get(i, name) == name}
+        draws = tuple(
+            note.model_copy(
+                update={
+                    "control": tuple(i for i in note.control if last.get(i, name) == name),
+                    # Only what is said where a draw begins is read.
+                    "earlier": () if note.key in before else note.earlier,
+                }
+            )
+            for note in self._draws[name]
+        )
+        plain = [origin for origin in self._publications[name].values() if origin != "control"]
+        return _Line(
+            name=name,
+            origin=plain[0] if plain else "queue",
+            ids=tuple(sorted(i for i, origin in origins.items() if origin != "control")),
+            control=tuple(sorted(i for i, origin in origins.items() if origin == "control")),
+            draws=draws,
+            size=self._sizes[name],
+        )
+
     def _catch_up(self) -> None:
         with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
+            file.seek(self._read_to - len(self._last_line))
+            if file.read(len(self._last_line)) != self._last_line:
+                self._forget()  # it was written anew; an inode would not tell, they are used again
             file.seek(self._read_to)
             for line in file:
                 if not line.endswith(b"\n"):
                     break
                 self._read_to += len(line)
+                self._last_line = line
                 # A torn or damaged line is passed over; the bytes may not even be text.
                 with contextlib.suppress(ValueError):
                     self._take(_Entry.validate_json(line))
@@ -182,6 +273,7 @@ class Ledger:
         abandoned = entry.get("abandoned")
         if isinstance(abandoned, str):
             self._draws.pop(abandoned, None)
+            self._sizes.pop(abandoned, None)
             if self._publications.pop(abandoned, None):
                 self._origins = {}
                 for served in self._publications.values():
@@ -190,7 +282,11 @@ class Ledger:
         line = _Line.model_validate(entry)
         origins: dict[int, Origin] = dict.fromkeys(line.ids, line.origin)
         origins.update(dict.fromkeys(line.control, "control"))
-        self._names.add(line.name)
+        self._names[line.name] = None
         self._publications[line.name] = origins
+        self._sizes[line.name] = line.size or (
+            len(origins),
+            sum(origin == "control" for origin in origins.values()),
+        )
         self._draws[line.name] = line.noted()
         self._origins.update(origins)

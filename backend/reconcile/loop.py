@@ -19,6 +19,7 @@ from backend.errors import (
     Unauthorized,
 )
 from backend.files import disk_trouble
+from backend.heap import give_back
 from backend.instance import version_prefix
 from backend.labelstudio.client import LabelStudioClient
 from backend.labelstudio.connection import (
@@ -286,6 +287,8 @@ class Reconciler:
             finally:
                 store.note("nothing")
             self._remember(context, worked, reason, before)
+            if worked.seconds:
+                give_back()
         return True
 
     def observe(self, store: ProjectStore) -> ProjectReport:

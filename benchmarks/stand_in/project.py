@@ -53,6 +53,8 @@ class StandInProject:
         #: (updated_at, task) in the order of the changes; the newest of a task counts.
         self.changes = [(at, i + 1) for i, at in enumerate(self.updated_at)]
         self.annotations: dict[int, list[Row]] = {}
+        #: How often somebody exchanged a task's picture for another file.
+        self.exchanged: dict[int, int] = {}
         self.predictions: dict[int, Row] = {}
         self.by_version: dict[str, dict[int, int]] = {}
         self.connections: list[Row] = []
@@ -91,7 +93,8 @@ class StandInProject:
 
     def row(self, task: int, fields: frozenset[str]) -> Row:
         """A task as a page of the Data Manager's API holds it, with the fields asked for."""
-        data = {"image": f"/data/upload/1/scan-{task:08d}.jpg"}
+        again = f"?again={self.exchanged[task]}" if task in self.exchanged else ""
+        data = {"image": f"/data/upload/1/scan-{task:08d}.jpg{again}"}
         whole: Row = {
             "id": task,
             "annotations": [
@@ -141,6 +144,12 @@ class StandInProject:
         self.updated_at[task - 1] = at
         self.changes.append((at, task))
         return at
+
+    def exchange(self, count: int) -> None:
+        """Give the last tasks another address of their picture, which must be embedded anew."""
+        for task in range(max(1, self.count - count + 1), self.count + 1):
+            self.exchanged[task] = self.exchanged.get(task, 0) + 1
+            self._touch(task)
 
     # Labels -----------------------------------------------------------------------------------
 

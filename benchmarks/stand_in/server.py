@@ -297,6 +297,13 @@ async def picture(request: web.Request) -> web.Response:
     return web.Response(body=data, content_type="image/jpeg")
 
 
+@routes.post("/stand-in/exchange")
+async def exchange(request: web.Request) -> web.Response:
+    """Not Label Studio's: other pictures for some tasks, as a PATCH of each would say."""
+    _of(request).project.exchange((await request.json())["count"])
+    return web.json_response({})
+
+
 @routes.get("/stand-in/events")
 async def events(request: web.Request) -> web.Response:
     """Not Label Studio's: which webhooks arrived and which were lost."""

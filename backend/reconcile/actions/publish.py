@@ -49,6 +49,7 @@ def run(context: ProjectContext, plan: Plan) -> None:
     if version is None:
         raise RuntimeError("the plan asked to publish before Fit made a version")
     _settle_candidate(context)
+    context.ledger.condense()
     context.store.note("publish", 0, 3, "ranking the pool")
     miner = load_miner(version.path)
     rows = context.embedded_rows()

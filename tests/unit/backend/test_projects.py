@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from backend.errors import Busy
+from backend.files import thin_lines
 from backend.projects import (
     ProjectCard,
     ProjectStore,
@@ -175,3 +177,41 @@ def test_history_survives_a_torn_line(tmp_path: Path) -> None:
 def test_card(tmp_path: Path) -> None:
     store = ProjectStores(tmp_path, "u").create(4, 44, "t")
     assert store.card == ProjectCard(label_studio_url="u", project_id=4, created_s=44, title="t")
+
+
+def test_a_long_history_becomes_sparse_where_it_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+    monkeypatch.setattr("backend.projects._HISTORY_BYTES", 20_000)
+    store = ProjectStores(tmp_path, "u").create(1, 1, "t")
+    path, largest = store.path("history.jsonl"), 0
+    for number in range(600):
+        store.append_history(
+            RoundEntry(
+                at=datetime.now(UTC),
+                reason="hint",
+                labels_by_class={},
+                labels_by_origin={"queue": number},
+            )
+        )
+        largest = max(largest, path.stat().st_size)
+    assert largest < 20_500
+    kept = [entry.labels_by_origin["queue"] for entry in store.history(RoundEntry)]
+    assert kept == sorted(kept)
+    # The first round, from which everything is counted, and every one of the last thirty.
+    assert kept[0] == 0
+    assert kept[-30:] == list(range(570, 600))
+    assert all(later - round_ > 1 for round_, later in itertools.pairwise(kept[:10]))
+
+
+def test_half_a_line_does_not_stop_the_thinning(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"first\n" + b"\xff\xfe torn\n" * 50 + b"last\n")
+    thin_lines(path, most_bytes=100)
+    lines = path.read_text().splitlines()
+    assert lines[0] == "first"
+    assert lines[-1] == "last"
+    assert len(lines) == 39
+    thin_lines(tmp_path / "none", most_bytes=1)
+    assert not (tmp_path / "none").exists()
