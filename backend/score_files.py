@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ from models.image_kinds import SUFFIXES
 
 if TYPE_CHECKING:
     from models.types import Examples
+
+
+logger = logging.getLogger(__name__)
 
 
 class FileScore(BaseModel):
@@ -137,12 +141,18 @@ def _why(store: ProjectStore, name: str, examples: Examples) -> dict[int, TaskWh
     from backend.reconcile.context import shown
     from backend.reconcile.frozen_models import known_state
     from backend.reconcile.state import SyncState
+    from models.errors import CorruptVersion
     from models.recipes.load_miner import load_miner
     from models.registry import VersionRegistry
     from models.tasks import classes_in
     from models.tasks.base import LabeledTexts
 
-    version = VersionRegistry(store.path("versions")).load(name)
+    try:
+        version = VersionRegistry(store.path("versions")).load(name)
+        miner = load_miner(version.path)
+    except CorruptVersion as error:  # deleted or damaged since it judged
+        logger.warning("why files are rare cannot be said: %s", error)
+        return {}
     sync = store.read("sync.json", SyncState) or SyncState()
     reader = MirrorReader(store.path("mirror"))
     fingerprint = version.card.backbone_fingerprint
@@ -156,7 +166,7 @@ def _why(store: ProjectStore, name: str, examples: Examples) -> dict[int, TaskWh
     ids = np.intersect1d(known, tasks.ids[table.embedded(tasks)])
     state = known_state(store, fingerprint)
     return why_rare(
-        load_miner(version.path),
+        miner,
         examples,
         LabeledTexts(
             shown(table.examples(ids), state, version.card.classes),

@@ -264,7 +264,7 @@ def test_the_dashboard_shows_this_project(
         assert words in card, card
     for name in ("dashboard", "dashboard-dark", "dashboard-phone"):
         phone, dark = name.endswith("phone"), name.endswith("dark")
-        browser.show_as(width=390 if phone else WIDTH_PX, height=1500, dark=dark)
+        browser.show_as(width=390 if phone else WIDTH_PX, height=1500 if phone else 1690, dark=dark)
         browser.open(page)
         browser.until(lambda: browser.run(_SHOWN), "queue, pictures, figures are there")
         wide = browser.run("return document.documentElement.scrollWidth")
