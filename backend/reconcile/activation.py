@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backend.errors import VersionRefused
+from backend.errors import VersionRefused, shortened
 from backend.projects import ProjectStore
 from backend.reconcile import frozen_models
 from backend.reconcile.state import BackboneState, SyncState
@@ -22,9 +22,8 @@ def usable(
         VersionRefused: saying what was found, what was expected and what to do.
     """
     if name not in registry.names:
-        raise VersionRefused(
-            f"found no version {name!r}; expected one of {', '.join(registry.names) or 'none yet'}"
-        )
+        known = ", ".join(registry.names) or "none yet"
+        raise VersionRefused(f"found no version {shortened(repr(name))}; expected one of {known}")
     try:
         version = registry.load(name)
     except CorruptVersion as error:
