@@ -1,4 +1,4 @@
-"""The stand-in for Label Studio answers our client as docs/label-studio.md has it of the real one."""
+"""The stand-in answers our client as docs/label-studio.md says that Label Studio does."""
 
 from __future__ import annotations
 
