@@ -77,6 +77,8 @@ def test_pictures_are_small_and_whole(url: str, client: LabelStudioClient) -> No
     with client.download("/data/upload/1/scan-00000007.jpg") as answer:
         picture = open_image(answer.content, max_pixels=10_000)
     assert picture.size == (32, 32)
+    with client.download("/data/upload/1/again-2/scan-00000007.jpg") as answer:
+        assert open_image(answer.content, max_pixels=10_000).size == (32, 32)
 
 
 def test_a_label_is_a_change_and_the_lowest_score_is_next(
