@@ -93,8 +93,8 @@ class StandInProject:
 
     def row(self, task: int, fields: frozenset[str]) -> Row:
         """A task as a page of the Data Manager's API holds it, with the fields asked for."""
-        again = f"?again={self.exchanged[task]}" if task in self.exchanged else ""
-        data = {"image": f"/data/upload/1/scan-{task:08d}.jpg{again}"}
+        again = f"again-{self.exchanged[task]}/" if task in self.exchanged else ""
+        data = {"image": f"/data/upload/1/{again}scan-{task:08d}.jpg"}
         whole: Row = {
             "id": task,
             "annotations": [

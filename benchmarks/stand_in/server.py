@@ -290,7 +290,7 @@ async def add_view(request: web.Request) -> web.Response:
     return web.json_response(row, status=HTTPStatus.CREATED)
 
 
-@routes.get(r"/data/upload/1/scan-{number:\d+}.jpg")
+@routes.get(r"/data/upload/1/{again:(again-\d+/)?}scan-{number:\d+}.jpg")
 async def picture(request: web.Request) -> web.Response:
     pictures = _of(request).project.pictures
     data = await asyncio.to_thread(pictures.jpeg, int(request.match_info["number"]) - 1)
