@@ -28,6 +28,7 @@ from models.tasks.base import CLASSIFICATION
 from models.types import Examples
 
 if TYPE_CHECKING:
+    from lancedb.db import DBConnection
     from lancedb.table import Table
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,19 @@ def panics_as_errors() -> Iterator[None]:
         if type(error).__name__ != "RustPanic":
             raise
         raise RuntimeError(f"LanceDB gave up on damaged files: {error}") from error
+
+
+# Of a connection. LanceDB's own limits are gigabytes, and each write leaves some 60 KB in there,
+# which nobody asks for again once there is a newer version of the table.
+_CACHED_BYTES = 4_000_000
+
+
+def connected(path: Path) -> DBConnection:
+    """A new connection to a mirror's tables; whatever another one remembers, it reads anew."""
+    caches = lancedb.Session(
+        index_cache_size_bytes=_CACHED_BYTES, metadata_cache_size_bytes=_CACHED_BYTES
+    )
+    return lancedb.connect(path, session=caches)
 
 
 _COMPACT_EVERY = 50
@@ -187,7 +201,7 @@ class Mirror:
 
     def _open(self) -> None:
         try:
-            self._db = lancedb.connect(self.path)
+            self._db = connected(self.path)
             with panics_as_errors():
                 self._tasks = self._table("tasks", _TASKS)
                 self._tasks.count_rows()
@@ -202,7 +216,7 @@ class Mirror:
             shutil.rmtree(older, ignore_errors=True)
         if self.path.exists():
             self.path.rename(aside)
-        self._db = lancedb.connect(self.path)
+        self._db = connected(self.path)
         self._tasks = self._table("tasks", _TASKS)
 
     def _names(self) -> list[str]:
@@ -270,7 +284,7 @@ class Mirror:
             OSError, RuntimeError, ValueError: they cannot be read.
         """
         with panics_as_errors():
-            return task_table(lancedb.connect(self.path).open_table("tasks"))
+            return task_table(connected(self.path).open_table("tasks"))
 
     def check(self) -> None:
         """Read every table from its files.
@@ -280,7 +294,7 @@ class Mirror:
         """
         self.on_disk()
         with panics_as_errors():
-            disk = lancedb.connect(self.path)
+            disk = connected(self.path)
             for name in self._names():
                 if name.startswith("features_"):
                     feature_table(disk.open_table(name))

@@ -11,13 +11,12 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import lancedb
-
 from backend.errors import BackendError
 from backend.mirror import (
     UNREADABLE,
     FeatureTable,
     TaskTable,
+    connected,
     feature_name,
     feature_table,
     panics_as_errors,
@@ -73,7 +72,7 @@ class MirrorReader:
                 return None
             try:
                 with panics_as_errors():
-                    return take(lancedb.connect(self._path).open_table(name))
+                    return take(connected(self._path).open_table(name))
             except UNREADABLE as found:
                 error = found
         raise BackendError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import lancedb
 import numpy as np
 import pytest
 
@@ -122,3 +123,26 @@ def test_an_unreadable_mirror_is_set_aside_and_begun_again(tmp_path: Path) -> No
     assert [p.name for p in tmp_path.iterdir() if "unreadable" in p.name]
     again.upsert([MirroredTask(2, "b")])
     assert again.tasks().ids.tolist() == [2]
+
+
+def test_what_lancedb_remembers_of_old_versions_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[lancedb.Session] = []
+
+    def session(**limits: int) -> lancedb.Session:
+        made.append(lancedb_session(**limits))
+        return made[-1]
+
+    lancedb_session = lancedb.Session
+    monkeypatch.setattr(lancedb, "Session", session)
+    remembered = {}
+    for limit in (100_000, 100_000_000):
+        monkeypatch.setattr("backend.mirror._CACHED_BYTES", limit)
+        written = Mirror(tmp_path / str(limit))
+        for count in range(20):
+            written.upsert([MirroredTask(1, f"/{count}.png")])
+            written.tasks()
+        remembered[limit] = made[-1].size_bytes
+    assert remembered[100_000] < 150_000
+    assert remembered[100_000_000] > 300_000, "nothing to bound: this test shows nothing"
