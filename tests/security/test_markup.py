@@ -26,6 +26,12 @@ __all__ = ["guarded"]
 PAGES = ["", "/now", "/queue", "/review", "/compare?a=v0001&b=v0002", "/compare?a={}&b={}"]
 
 
+def shape(page: str) -> list[object]:
+    """What a page is made of. Rows of classes come by name, so which of them differ may move."""
+    differs = ("open", "tr", (("class", "differs"),))
+    return [("open", "tr", ()) if one == differs else one for one in Skeleton(page).found]
+
+
 def client_of(settings: Settings) -> FlaskClient:
     client = create_app(settings, Jobs(settings)).test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = authorization_header(USER, PASSWORD)
@@ -54,13 +60,13 @@ def pages_of(settings: Settings, folder: Path, text: str, *, boxes: bool) -> dic
 def compare(settings: Settings, folder: Path, texts: Sequence[str], *, boxes: bool) -> int:
     """Render each text on every page beside a harmless one; how many pages there were."""
     plain = pages_of(settings, folder / "plain", HARMLESS, boxes=boxes)
-    expected = {path: Skeleton(page).found for path, page in plain.items()}
+    expected = {path: shape(page) for path, page in plain.items()}
     assert sum(page.count(HARMLESS) for page in plain.values()) > 60
     rendered = 0
     for number, text in enumerate(texts):
         made = pages_of(settings, folder / str(number), text, boxes=boxes)
         for path, page in made.items():
-            assert Skeleton(page).found == expected[path], (path, text[:50])
+            assert shape(page) == expected[path], (path, text[:50])
             assert path == "/now" or Page(page).problems == [], (path, text[:50])
             assert "alert(1)</script>" not in page, (path, text[:50])
             for data in Page(page).data:

@@ -53,6 +53,7 @@ return {
   handlers: [...document.querySelectorAll('*')].flatMap((one) => [...one.attributes])
     .map(({name}) => name).filter((name) => name.startsWith('on')),
   asked: performance.getEntriesByType('resource').map((one) => one.name),
+  busy: document.querySelectorAll('[aria-busy=true]').length,
   ready: document.querySelectorAll('.js-plotly-plot').length > 1
     && document.querySelectorAll('#queue .card').length === 8
     && document.querySelectorAll('#review .card').length > 0,
@@ -94,7 +95,7 @@ def seen(window: Browser, url: str, *, whole: bool) -> dict[str, Any]:
 
     def look() -> bool:
         found.update(window.run(_SEEN))
-        return bool(found["ready"]) or not whole
+        return not found["busy"] and (bool(found["ready"]) or not whole)
 
     window.until(look, f"{url} is whole")
     return found
@@ -110,7 +111,10 @@ def test_no_text_of_others_does_anything_in_a_browser(window: Browser, address: 
         for path in paths:
             url = f"http://label:label@{address}/project/{number}{path}"
             found = seen(window, url, whole=path == "")
-            shape = [one.replace(f"/project/{number}", "/project/N") for one in found["skeleton"]]
+            # Sorted: rows of classes come in the order of their names.
+            shape = sorted(
+                one.replace(f"/project/{number}", "/project/N") for one in found["skeleton"]
+            )
             assert shape == expected.setdefault(path, shape), (path, text)
             assert found["told"] == [], (path, text)
             assert found["inside"] == found["handlers"] == [], (path, text)

@@ -134,7 +134,7 @@ def test_the_child_is_told_all_that_it_needs(
         returncode = 3
 
         def __init__(self, command: Sequence[str], **_: object) -> None:
-            path = Path(command[-1]) / "run.json"
+            path = Path(command[command.index("bootstrap") + 1]) / "run.json"
             seen.append(BootstrapRun.model_validate_json(path.read_bytes()))
 
         def poll(self) -> int:
