@@ -14,8 +14,9 @@ BROWSER ?=
 BIN := .venv/bin
 OURS := .venv/.installed
 LABEL_STUDIO := .venv-label-studio/.installed
-# Two tests at a time, each process with a Label Studio of its own: most of an end-to-end test is waiting.
-TWO := -n 2 --cov --cov-append --cov-report=
+# Each process of end-to-end tests has a Label Studio of its own; much of such a test is waiting, so
+# that three of them share two cores.
+COVERED := --cov --cov-append --cov-report=
 LOCK := $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header $(LOCK_ARGS)
 
@@ -50,16 +51,16 @@ annotations/) or as COCO (a JSON file with images, annotations and categories). 
 endef
 export DATA_WANTED
 
-check: lint ## format, lint, types, import borders and the quick tests (under 2 minutes)
+check: lint ## format, lint, types, import borders and the quick tests (about 5 minutes)
 	@echo "[check] tests"
-	@$(BIN)/pytest -q -m "not e2e and not slow and not gpu"
+	@$(BIN)/pytest -q -n 2 -m "not e2e and not slow and not gpu"
 
 test: browser envs lint ## everything that CI runs: check, then end to end on a real Label Studio
 	@echo "[test] quick tests"
 	@$(BIN)/coverage erase
-	@$(BIN)/pytest -q $(TWO) -m "not e2e and not slow and not gpu"
+	@$(BIN)/pytest -q -n 2 $(COVERED) -m "not e2e and not slow and not gpu"
 	@echo "[test] end to end"
-	@$(BIN)/pytest -q $(TWO) --dist loadfile \
+	@$(BIN)/pytest -q -n 3 $(COVERED) --dist loadfile \
 		-m "e2e and not slow and not gpu$(if $(filter none,$(BROWSER)), and not browser)"
 	@$(BIN)/coverage report
 	@$(if $(filter none,$(BROWSER)),echo "$(LEFT_OUT)")

@@ -141,10 +141,12 @@ def request(method: str, part: str) -> Callable[[str, str], bool]:
     return lambda sent, path: sent == method and part in path
 
 
+# tests/faults kills at random moments too; of these, what could be stored twice is tried each time.
+SLOW = pytest.mark.slow
 AT_REQUEST = [
-    pytest.param(request("PATCH", "/api/webhooks"), "after", 1, id="connect"),
-    pytest.param(request("GET", "/api/tasks"), "after", 1, id="sync"),
-    pytest.param(request("GET", "/data/upload"), "before", 90, id="embed"),
+    pytest.param(request("PATCH", "/api/webhooks"), "after", 1, id="connect", marks=SLOW),
+    pytest.param(request("GET", "/api/tasks"), "after", 1, id="sync", marks=SLOW),
+    pytest.param(request("GET", "/data/upload"), "before", 90, id="embed", marks=SLOW),
     pytest.param(request("POST", "/import/predictions"), "before", 1, id="publish-before-import"),
     pytest.param(request("POST", "/import/predictions"), "after", 1, id="publish-after-import"),
     pytest.param(request("PATCH", "/api/projects"), "after", 2, id="publish-after-switch"),
@@ -172,7 +174,7 @@ def test_killed_at_a_request(
     assert_as_undisturbed(backend, project, expected)
 
 
-@pytest.mark.parametrize("action", ["bootstrap", "fit"])
+@pytest.mark.parametrize("action", ["bootstrap", pytest.param("fit", marks=SLOW)])
 def test_killed_while_computing(
     action: str,
     reference: dict[str, Order],
