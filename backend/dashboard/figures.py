@@ -51,7 +51,7 @@ def found_figure(panel: FoundPanel, curve: FoundCurve) -> Figure:
             "y": list(curve.found),
             "mode": "lines+markers" if len(labels) < 30 else "lines",
             "name": "found",
-            "line": {"color": _FOUND, "width": 3, "shape": "hv"},
+            "line": {"color": _FOUND, "width": 3},
         }
     )
     return _figure(traces, x="labels given", y="rare ones found")
